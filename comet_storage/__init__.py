@@ -1,0 +1,86 @@
+"""An embedded, sharded, segmented, crash-safe log on the local disk.
+
+    from comet_storage import Client, Consumer
+
+    with Client("/var/lib/comet") as client:
+        client.append("events:v1:shard:0001", [b"first", b"second"])
+        with Consumer(client, group="my-processor", stream="events:v1") as consumer:
+            messages = consumer.read()
+            consumer.ack(*[message.id for message in messages])
+"""
+
+from __future__ import annotations
+
+from comet_storage.client import Client
+from comet_storage.config import CometConfig, ConcurrencyConfig, RetentionConfig, StorageConfig
+from comet_storage.consumer import Consumer
+from comet_storage.errors import (
+    AckError,
+    BatchTooLarge,
+    ClosedError,
+    CometError,
+    ConfigError,
+    CorruptLogError,
+    EntryTooLarge,
+    InvalidEntryError,
+    InvalidStreamName,
+    LogBusyError,
+    LogFullError,
+    LogMovedError,
+    ReadOnlyError,
+    ReentrantAppendError,
+    ShardLostError,
+    ShardOwnedError,
+    StorageIOError,
+    UnsafeDirectoryError,
+    UnsupportedFilesystemError,
+    UnsupportedFormatError,
+)
+from comet_storage.lanes import LaneWriter
+from comet_storage.names import (
+    all_shard_streams,
+    all_shards_range,
+    pick_shard,
+    pick_shard_stream,
+    shard_stream_name,
+)
+from comet_storage.types import Accounting, MessageID, MessageIDs, StreamMessage
+
+__all__ = [
+    "Accounting",
+    "AckError",
+    "BatchTooLarge",
+    "Client",
+    "ClosedError",
+    "CometConfig",
+    "CometError",
+    "ConcurrencyConfig",
+    "ConfigError",
+    "Consumer",
+    "CorruptLogError",
+    "EntryTooLarge",
+    "InvalidEntryError",
+    "InvalidStreamName",
+    "LaneWriter",
+    "LogBusyError",
+    "LogFullError",
+    "LogMovedError",
+    "MessageID",
+    "MessageIDs",
+    "ReadOnlyError",
+    "ReentrantAppendError",
+    "RetentionConfig",
+    "ShardLostError",
+    "ShardOwnedError",
+    "StorageConfig",
+    "StorageIOError",
+    "StreamMessage",
+    "UnsafeDirectoryError",
+    "UnsupportedFilesystemError",
+    "UnsupportedFormatError",
+    "all_shard_streams",
+    "all_shards_range",
+    "pick_shard",
+    "pick_shard_stream",
+    "shard_stream_name",
+]

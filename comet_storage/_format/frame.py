@@ -1,0 +1,89 @@
+"""One frame: the entries of one append call, and the checks that prove it (docs/disk-format.md, "Frame").
+
+Header, little endian, 32 bytes:
+
+    0  u32 body length          16 u64 wall clock, nanoseconds
+    4  u32 CRC-32 of the body   24 u32 entry count (bits 0-23), codec (24-27), flags (28-31)
+    8  u64 first entry number   28 u32 CRC-32 of bytes 0-27
+           XOR (salt << 32)
+
+The body's CRC starts from the segment's salt, the header's from the salt XOR the frame's offset in the segment: bytes
+inside a payload, and copies of other frames, cannot pose as a frame. Because of the XOR, bytes 12-15 are the salt in
+every frame of a segment (until number 2**32), so that the next frame after a damage can be searched for at C speed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from comet_storage._format.checksum import crc32, crc32_keeping_gil
+from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES, aligned
+
+CODEC_RAW = 0
+MARKER_OFFSET = 12
+"""Where in a header the four bytes of :func:`marker` are."""
+
+pack_head = struct.Struct("<IIQQI").pack
+pack_check = struct.Struct("<I").pack
+_unpack_header = struct.Struct("<IIQQII").unpack_from
+
+
+class FrameHeader(NamedTuple):
+    """A header that proved itself."""
+
+    body_length: int
+    body_crc: int
+    first_entry: int
+    timestamp: int
+    count: int
+    codec: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole frame, padding included."""
+        return aligned(FRAME_HEADER_BYTES + self.body_length)
+
+
+def encode_frame(first_entry: int, timestamp: int, entries: list[bytes], salt: int, offset: int) -> bytes:
+    """Bytes of a raw frame with its padding. The append path builds the same bytes in place."""
+    lengths = b"" if len(entries) == 1 else struct.pack(f"<{len(entries)}I", *map(len, entries))
+    body = lengths + b"".join(entries)
+    head = pack_head(
+        len(body), crc32_keeping_gil(body, salt), first_entry ^ (salt << 32), timestamp, len(entries) | CODEC_RAW << 24
+    )
+    frame = head + pack_check(crc32(head, salt ^ offset)) + body
+    return frame.ljust(aligned(len(frame)), b"\0")
+
+
+def decode_header(buffer: bytes | memoryview, at: int, salt: int, offset: int) -> FrameHeader | None:
+    """The header at ``buffer[at:]`` of the frame at ``offset`` in its segment, or None when it does not prove itself."""
+    body_length, body_crc, number, timestamp, kind, check = _unpack_header(buffer, at)
+    if check != crc32(buffer[at : at + FRAME_HEADER_BYTES - 4], salt ^ offset):
+        return None
+    count = kind & 0xFFFFFF
+    codec = kind >> 24 & 0xF
+    if count == 0 or (codec == CODEC_RAW and count > 1 and count * ENTRY_LENGTH_BYTES > body_length):
+        return None
+    return FrameHeader(body_length, body_crc, number ^ (salt << 32), timestamp, count, codec)
+
+
+def marker(salt: int, number: int) -> bytes:
+    """The four bytes at MARKER_OFFSET of every frame whose numbers have the same upper half as ``number``."""
+    return pack_check(salt ^ (number >> 32))
+
+
+def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | None:
+    """Ends of the entries inside a raw body, in order, or None when the lengths do not add up to the body.
+
+    The first entry starts at ``ENTRY_LENGTH_BYTES * count`` (0 for a single entry), each other one where its
+    predecessor ends.
+    """
+    if header.count == 1:
+        return [header.body_length]
+    end = ENTRY_LENGTH_BYTES * header.count
+    bounds = []
+    for length in struct.unpack_from(f"<{header.count}I", body):
+        end += length
+        bounds.append(end)
+    return bounds if end == header.body_length else None

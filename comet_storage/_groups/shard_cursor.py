@@ -1,0 +1,79 @@
+"""A consumer's place in one shard: its lease, its tracker, its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from comet_storage._format.frame import entry_bounds
+from comet_storage._format.limits import ENTRY_LENGTH_BYTES
+from comet_storage._groups.lease import Lease
+from comet_storage._groups.tracker import Tracker
+from comet_storage._segment.file import Frame
+from comet_storage._shard.reader import Gap, ShardReader
+from comet_storage.types import MessageID, StreamMessage
+
+
+def frame_messages(stream: str, shard_id: int, frame: Frame, first: int, end: int) -> list[StreamMessage]:
+    """The entries of a frame whose numbers are in ``[first, end)``."""
+    header = frame.header
+    bounds = entry_bounds(header, frame.body)
+    if bounds is None:
+        return []
+    raw = bytes(frame.body)
+    start = ENTRY_LENGTH_BYTES * header.count if header.count > 1 else 0
+    starts = [start, *bounds[:-1]]
+    base = header.first_entry
+    timestamp = header.timestamp
+    return [
+        StreamMessage(stream, MessageID(shard_id, number), raw[starts[number - base] : bounds[number - base]], timestamp)
+        for number in range(max(first, base), min(end, base + header.count))
+    ]
+
+
+@dataclass(eq=False)
+class ShardCursor:
+    """One leased shard."""
+
+    name: str
+    shard_id: int
+    lease: Lease
+    tracker: Tracker
+    reader: ShardReader
+
+    def read(self, count: int, max_bytes: int) -> tuple[list[StreamMessage], int]:
+        """Up to ``count`` unacknowledged messages in order, and their bytes; at least one if there is one.
+
+        Gaps that are met are counted, and committed when the offset moves over them.
+        """
+        messages: list[StreamMessage] = []
+        size = 0
+        moved = False
+        for found in self.reader.frames(self.tracker.record.offset):
+            if isinstance(found, Gap):
+                moved = self.tracker.note_gap(found) or moved
+                continue
+            for message in self._unacknowledged(found):
+                if len(messages) >= count or (messages and size + len(message.data) > max_bytes):
+                    break
+                messages.append(message)
+                size += len(message.data)
+            else:
+                if len(messages) < count and size < max_bytes:
+                    continue
+            break
+        if messages:
+            self.tracker.note_seen(messages[-1].id.entry_number + 1)
+        if moved:
+            self.lease.commit(self.tracker.record)
+        return messages, size
+
+    def _unacknowledged(self, frame: Frame) -> Iterator[StreamMessage]:
+        first = frame.header.first_entry
+        for start, end in self.tracker.wanted(first, first + frame.header.count):
+            yield from frame_messages(self.name, self.shard_id, frame, start, end)
+
+    def close(self) -> None:
+        """Free the lease and close the reader."""
+        self.lease.close()
+        self.reader.close()

@@ -1,0 +1,190 @@
+"""The hard bound: every allocation of the log is reserved in one ledger, under one lock, before blocks are taken.
+
+The ledger is a number in the lock file, behind the holder's name. It may be too high (a process died between
+reserving and allocating, or between freeing and releasing), never too low: blocks are taken while the lock is held,
+and given back before the number goes down. When it says "full" it is measured anew from the blocks of all files, and
+only then are the oldest closed segments evicted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from comet_storage._format.checksum import crc32
+from comet_storage._log.layout import LogLayout
+from comet_storage._os.door import Door, storage_errors
+from comet_storage._os.locks import HOLDER_BYTES, LockFile
+from comet_storage._shard.layout import parse_segment_name
+from comet_storage.config import SMALL_FILES_BYTES
+from comet_storage.errors import LogFullError
+from comet_storage.names import ShardName
+
+_VALUE = struct.Struct("<QI")
+_LEDGER_OFFSET = HOLDER_BYTES
+
+
+class _Closed(NamedTuple):
+    """A closed segment, in the order of eviction: oldest first."""
+
+    modified_ns: int
+    path: str
+    allocated: int
+
+
+class SpaceLedger:
+    """Reserves and frees the blocks of one log."""
+
+    def __init__(
+        self, door: Door, layout: LogLayout, *, bound: int, when_full: str, min_free_bytes: int, lock_timeout: float
+    ) -> None:
+        self._door = door
+        self._layout = layout
+        self._bound = bound
+        self._evicting = when_full == "evict_oldest"
+        self._min_free_bytes = min_free_bytes
+        self._lock_timeout = lock_timeout
+        self._lock_file: LockFile | None = None
+        self._thread_lock = threading.RLock()
+        self._holding = False
+        self.close_orphan: Callable[[ShardName], bool] = lambda _: False
+        """Closes the active segment of a shard that nobody writes, so that it can be evicted. Set by the client."""
+
+    def reserve(self, size: int, allocate: Callable[[], None]) -> None:
+        """Take ``size`` bytes of blocks by calling ``allocate``, evicting before if need be.
+
+        Raises:
+            LogFullError: the bound or the volume leaves no room.
+            LogBusyError: another process held the ledger for longer than the lock timeout.
+        """
+        nested = self._holding
+        with self._locked(), storage_errors(self._layout.root):
+            # What eviction itself needs comes from the room kept aside for it.
+            limit = self._bound if nested else self._bound - SMALL_FILES_BYTES // 2
+            used = self._read()
+            if used is None or used + size > limit:
+                used = self.measure()
+                if used + size > limit:
+                    used = self._make_room(used, used + size - limit)
+            self._check_free_space(size)
+            self._door.failpoint("space.before_allocate")
+            allocate()
+            # Eviction may have changed the ledger by calls nested in this one; ``used`` was measured after them.
+            self._write(used + size)
+
+    def release(self, size: int) -> None:
+        """Note that blocks were given back."""
+        if size > 0:
+            with self._locked():
+                used = self._read()
+                if used is not None:
+                    self._write(max(0, used - size))
+
+    def measure(self) -> int:
+        """Bytes of the blocks of every file and directory of the log."""
+        return self._measure(self._layout.root) + self._door.status(self._layout.root).allocated
+
+    def close(self) -> None:
+        """Close the lock file."""
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the parent's lock without freeing it."""
+        self._thread_lock = threading.RLock()
+        self._holding = False
+        self.close()
+
+    def _measure(self, directory: str) -> int:
+        total = 0
+        try:
+            found = self._door.list_status(directory)
+        except FileNotFoundError:
+            return 0
+        for name, status in found:
+            total += status.allocated
+            if status.is_directory:
+                total += self._measure(f"{directory}/{name}")
+        return total
+
+    def _check_free_space(self, size: int) -> None:
+        if self._min_free_bytes and self._door.free_bytes(self._layout.root) - size < self._min_free_bytes:
+            raise LogFullError(
+                f"less than {self._min_free_bytes} bytes (min_free_bytes) would be left on the volume of "
+                f"{self._layout.root}; nothing was stored"
+            )
+
+    def _make_room(self, used: int, needed: int) -> int:
+        """Evict until ``needed`` bytes are free, and return what is used then."""
+        if not self._evicting:
+            raise LogFullError(
+                f"the log is at its bound of {self._bound} bytes (max_total_size) and when_full is 'reject_new'; "
+                "nothing was stored"
+            )
+        goal = used - needed
+        for closing_orphans in (False, True):
+            if closing_orphans:
+                for shard in self._layout.all_shards():
+                    self.close_orphan(shard)
+                used = self.measure()
+            for segment in sorted(self._closed_segments()):
+                if used <= goal:
+                    break
+                self._door.failpoint("evict.before_unlink")
+                with contextlib.suppress(FileNotFoundError):
+                    self._door.unlink(segment.path)
+                used -= segment.allocated
+            if used <= goal:
+                self._write(used)
+                return used
+        raise LogFullError(
+            f"the log is at its bound of {self._bound} bytes (max_total_size) and everything in it is being written; "
+            "nothing was stored: raise the bound or use fewer shards"
+        )
+
+    def _closed_segments(self) -> Iterator[_Closed]:
+        """Segments that may be evicted: all but the last one of each shard."""
+        for name in self._layout.all_shards():
+            directory = self._layout.shard(name).directory
+            try:
+                found = self._door.list_status(directory)
+            except FileNotFoundError:
+                continue
+            segments = sorted((n, status) for n, status in found if parse_segment_name(n) is not None)
+            for file_name, status in segments[:-1]:
+                yield _Closed(status.modified_ns, f"{directory}/{file_name}", status.allocated)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._thread_lock:
+            if self._holding:
+                yield
+                return
+            if self._lock_file is None:
+                with storage_errors(self._layout.log_lock):
+                    self._lock_file = LockFile(self._door, self._layout.log_lock)
+            try:
+                self._lock_file.acquire(self._lock_timeout)
+                self._holding = True
+                yield
+            finally:
+                self._holding = False
+                self._lock_file.release()
+
+    def _read(self) -> int | None:
+        if self._lock_file is None:
+            return None
+        data = self._door.read(self._lock_file.fd, _VALUE.size, _LEDGER_OFFSET)
+        if len(data) < _VALUE.size:
+            return None
+        value, check = _VALUE.unpack(data)
+        return value if check == crc32(data[:8], 0) else None
+
+    def _write(self, used: int) -> None:
+        if self._lock_file is not None:
+            data = struct.pack("<Q", used)
+            self._door.write(self._lock_file.fd, data + struct.pack("<I", crc32(data, 0)), _LEDGER_OFFSET)

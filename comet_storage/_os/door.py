@@ -1,0 +1,228 @@
+"""Every call to the operating system that the log depends on, as one replaceable object.
+
+Tests subclass :class:`Door` to fail, tear, delay, record or kill at each of these calls; mapped stores are made through
+the objects that :meth:`Door.map_file` and :meth:`Door.map_words` return, so they can be watched as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from comet_storage._os.filesystem import filesystem_type
+from comet_storage.errors import LogFullError, StorageIOError
+
+BLOCK_BYTES = 512
+"""Unit of ``st_blocks``, on every filesystem."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+
+
+class FileStatus(NamedTuple):
+    """What the log needs to know of a file."""
+
+    device: int
+    inode: int
+    links: int
+    size: int
+    allocated: int
+    """Bytes of the blocks that it occupies."""
+    modified_ns: int
+    owner: int
+    mode: int
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory (and not a link to one)."""
+        return stat.S_ISDIR(self.mode)
+
+
+class Door:
+    """The real operating system. All paths are strings; all errors are OSErrors (see :func:`storage_errors`)."""
+
+    # Files.
+
+    def open(self, path: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> int:
+        """Open a file without following a symbolic link; new ones get mode 0600. Close-on-exec, as all of Python's."""
+        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW
+        if create:
+            flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
+        return os.open(path, flags, 0o600)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor. Releases its lock only if no copy of it is left in another process."""
+        os.close(fd)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``; fewer at the end of the file."""
+        return os.pread(fd, size, offset)
+
+    def write(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of ``data`` at ``offset``."""
+        written = os.pwrite(fd, data, offset)
+        while written < len(data):
+            data, offset = data[written:], offset + written
+            written = os.pwrite(fd, data, offset)
+
+    def allocate(self, fd: int, offset: int, length: int) -> None:
+        """Give blocks to a range, so that later stores to it cannot run out of space. Grows the file if needed."""
+        os.posix_fallocate(fd, offset, length)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Set the size of a file."""
+        os.ftruncate(fd, size)
+
+    def sync_data(self, fd: int) -> None:
+        """Return when the file's bytes (also those stored through maps) and its size are on the disk."""
+        os.fdatasync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Return when the names in a directory are on the disk."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file a new name, replacing what had it."""
+        os.rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name; fails when the name is taken."""
+        os.link(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+        os.unlink(path)
+
+    def make_directory(self, path: str) -> None:
+        """Make one directory, mode 0700."""
+        os.mkdir(path, 0o700)
+
+    def make_directories(self, path: str) -> None:
+        """Make a directory and its parents, mode 0700; those that exist stay as they are."""
+        os.makedirs(path, 0o700, exist_ok=True)
+
+    def list_directory(self, path: str) -> list[str]:
+        """Names in a directory, in no order."""
+        return os.listdir(path)
+
+    def status(self, path: str) -> FileStatus:
+        """Status of a name itself, not of what a symbolic link points to."""
+        return _status(os.lstat(path))
+
+    def descriptor_status(self, fd: int) -> FileStatus:
+        """Status of an open file."""
+        return _status(os.fstat(fd))
+
+    def list_status(self, path: str) -> list[tuple[str, FileStatus]]:
+        """Names and their status in one directory. Names that vanish meanwhile are left out."""
+        found = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.name, _status(entry.stat(follow_symlinks=False))))
+        return found
+
+    def free_bytes(self, path: str) -> int:
+        """Bytes of the volume that an unprivileged process may still take."""
+        volume = os.statvfs(path)
+        return volume.f_bavail * volume.f_frsize
+
+    def filesystem_type(self, path: str) -> str:
+        """Name of the filesystem as the kernel calls it ("ext4"), or "" where that cannot be told."""
+        return filesystem_type(path)
+
+    # Maps.
+
+    def map_file(self, fd: int, size: int) -> mmap.mmap:
+        """Map a file shared and writable."""
+        return mmap.mmap(fd, size)
+
+    def map_read_only(self, fd: int, size: int) -> mmap.mmap:
+        """Map a file shared, for reading."""
+        return mmap.mmap(fd, size, prot=mmap.PROT_READ)
+
+    def map_words(self, mapped: mmap.mmap) -> memoryview:
+        """A map as 64-bit words: one assignment is one machine store (``struct.pack_into`` is several)."""
+        return memoryview(mapped).cast("Q")
+
+    # Locks: flock, released by the kernel when the last copy of the descriptor is closed.
+
+    def try_lock(self, fd: int) -> bool:
+        """Take the exclusive lock if it is free now."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self, fd: int) -> None:
+        """Release the lock. Never by a forked child: it would free its parent's lock."""
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+    # Clocks and identity.
+
+    def boot_id(self) -> bytes:
+        """16 bytes that change with every boot; zeros where the system has none, which proves nothing."""
+        try:
+            with open(_BOOT_ID_PATH, encoding="ascii") as file:
+                return bytes.fromhex(file.read().strip().replace("-", ""))
+        except OSError:
+            return bytes(16)
+
+    wall_clock_ns = staticmethod(time.time_ns)
+    """Nanoseconds since 1970, by the wall clock."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that only goes forward."""
+        return time.monotonic()
+
+    def sleep(self, duration: float) -> None:
+        """Let ``duration`` seconds pass."""
+        time.sleep(duration)
+
+    def random_bytes(self, count: int) -> bytes:
+        """Unpredictable bytes."""
+        return os.urandom(count)
+
+    def failpoint(self, name: str) -> None:
+        """A named instant at which tests kill, fail or wait; does nothing here. Names: docs/architecture.md."""
+
+
+def _status(found: os.stat_result) -> FileStatus:
+    return FileStatus(
+        found.st_dev,
+        found.st_ino,
+        found.st_nlink,
+        found.st_size,
+        found.st_blocks * BLOCK_BYTES,
+        found.st_mtime_ns,
+        found.st_uid,
+        found.st_mode,
+    )
+
+
+@contextlib.contextmanager
+def storage_errors(path: str) -> Iterator[None]:
+    """Turn the operating system's errors into this package's, naming the path."""
+    try:
+        yield
+    except StorageIOError:
+        raise
+    except OSError as error:
+        where = error.filename or path
+        if error.errno in _FULL:
+            raise LogFullError(
+                error.errno, f"no space left on the volume; nothing was stored, and appends go on when there is: {where}"
+            ) from error
+        raise StorageIOError(error.errno, f"{error.strerror or error}: {where}") from error

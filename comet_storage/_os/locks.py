@@ -1,0 +1,110 @@
+"""Lock files: one lock, its holder's name for error messages, and proof that the file locked is the file named."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from datetime import datetime, timezone
+
+from comet_storage._os.door import Door
+from comet_storage.errors import LogBusyError
+
+HOLDER_BYTES = 1024
+"""Holder text at the start of a lock file; what lies behind belongs to the lock's user."""
+
+_FIRST_WAIT = 50e-6
+_LONGEST_WAIT = 5e-3
+
+
+class LockFile:
+    """A lock file that is opened once and locked by flock. Never deleted, renamed, mapped or shared with a child."""
+
+    def __init__(self, door: Door, path: str) -> None:
+        self._door = door
+        self.path = path
+        self.fd = door.open(path, write=True, create=True)
+        self.locked = False
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free, on the file that has the name now."""
+        while True:
+            if not self._door.try_lock(self.fd):
+                return False
+            self.locked = True
+            if self.is_named():
+                return True
+            # Deleted or replaced before the lock was had: this lock protects nothing. Take the one that has the name.
+            self._door.close(self.fd)
+            self.locked = False
+            self.fd = self._door.open(self.path, write=True, create=True)
+
+    def acquire(self, timeout: float) -> None:
+        """Take the lock, trying for ``timeout`` seconds with growing pauses.
+
+        Raises:
+            LogBusyError: another process held it all the time.
+        """
+        deadline = None
+        wait = _FIRST_WAIT
+        while not self.try_acquire():
+            now = self._door.monotonic()
+            if deadline is None:
+                deadline = now + timeout
+            if now >= deadline:
+                raise LogBusyError(f"{self.path} was locked for {timeout:g} s by {self.holder()}; nothing was stored")
+            self._door.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def release(self) -> None:
+        """Free the lock and keep the file open."""
+        if self.locked:
+            self.locked = False
+            self._door.unlock(self.fd)
+
+    def close(self) -> None:
+        """Close the file, which frees the lock unless a forked child still has a copy of the descriptor."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.locked = False
+            self._door.close(fd)
+
+    def is_named(self) -> bool:
+        """Whether the open file is still the one that has the name."""
+        try:
+            named = self._door.status(self.path)
+        except OSError:
+            return False
+        opened = self._door.descriptor_status(self.fd)
+        return (named.device, named.inode) == (opened.device, opened.inode)
+
+    def write_holder(self, **details: object) -> None:
+        """Leave this process's name in the file, for others' error messages."""
+        text = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "command": " ".join(sys.argv)[:256],
+                "since": datetime.fromtimestamp(self._door.wall_clock_ns() / 1e9, timezone.utc).isoformat(),
+                **details,
+            }
+        )
+        self._door.write(self.fd, text.encode()[:HOLDER_BYTES].ljust(HOLDER_BYTES, b" "), 0)
+
+    def holder_details(self) -> dict[str, object]:
+        """What the last holder wrote, empty when that cannot be read."""
+        try:
+            details = json.loads(self._door.read(self.fd, HOLDER_BYTES, 0).strip(b" \0"))
+        except (OSError, ValueError):
+            return {}
+        return details if isinstance(details, dict) else {}
+
+    def holder(self) -> str:
+        """The last holder, for an error message."""
+        details = self.holder_details()
+        if not details:
+            return "an unknown process"
+        return "process {pid} on {host} ({command}) since {since}".format(
+            **{key: details.get(key, "?") for key in ("pid", "host", "command", "since")}
+        )

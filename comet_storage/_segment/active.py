@@ -1,0 +1,226 @@
+"""The segment that is being written: preallocated in steps, stored to through a map or by ``pwrite``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from comet_storage._format.footer import encode_footer
+from comet_storage._format.limits import (
+    ENTRY_LENGTH_BYTES,
+    FRAME_HEADER_BYTES,
+    INDEX_INTERVAL_BYTES,
+    PAGE_BYTES,
+    SEGMENT_HEADER_BYTES,
+    aligned,
+)
+from comet_storage._os.pwrite import PwriteBytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from comet_storage._format.segment_header import SegmentHeader
+    from comet_storage._os.door import Door
+
+END_MARK = b"COMETEND"
+"""Stored behind the last frame of a segment that is left without a footer, so that its tail is never taken for free."""
+
+LIMIT_INTERVAL_BYTES = 8 * 1024
+"""Bytes of appends for which one visit to the slow path makes room."""
+
+STEP_BYTES_MIN = 64 * 1024
+STEP_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Storage(Protocol):
+    """What the append path stores into: a map, or the same by ``pwrite``."""
+
+    def __getitem__(self, where: slice) -> bytes: ...
+    def __setitem__(self, where: slice, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+class Reserve(Protocol):
+    """Gives blocks within the log's bound (see :mod:`comet_storage._log.space`)."""
+
+    def __call__(self, size: int, allocate: Callable[[], None]) -> None: ...
+
+
+class ActiveSegment:
+    """One segment open for appending.
+
+    Attributes:
+        cursor: (offset in the file, entry number) of the next frame; one tuple, so that it changes in one store.
+        limit: offset that an append may reach without asking for more room; 0 stops the fast path.
+        delta: log position minus offset in the file.
+    """
+
+    def __init__(self, door: Door, fd: int, header: SegmentHeader, *, mapped: bool) -> None:
+        self._door = door
+        self.fd = fd
+        self.header = header
+        self.salt = header.salt
+        self.mask = header.salt << 32
+        self.delta = header.base_position - SEGMENT_HEADER_BYTES
+        self.data: Storage = door.map_file(fd, header.capacity) if mapped else PwriteBytes(door, fd)
+        self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
+        self.limit = 0
+        self.allocated = 0
+        self.points: list[tuple[int, int]] = []
+
+    @property
+    def first_entry(self) -> int:
+        """Number that the segment is named by."""
+        return self.header.first_entry
+
+    @property
+    def capacity(self) -> int:
+        """Largest size of the file."""
+        return self.header.capacity
+
+    def step(self) -> int:
+        """Bytes by which the preallocation grows."""
+        return min(max(self.capacity // 8, STEP_BYTES_MIN), STEP_BYTES_MAX)
+
+    def fits(self, size: int) -> bool:
+        """Whether a frame of ``size`` bytes fits behind the cursor, and the end mark behind that."""
+        return self.cursor[0] + size + len(END_MARK) <= self.capacity
+
+    def make_room(self, size: int, reserve: Reserve) -> None:
+        """Preallocate for a frame of ``size`` bytes, note a point of the index, and set the next limit.
+
+        Raises:
+            LogFullError: the bound or the volume leaves no room; nothing changed.
+        """
+        offset, number = self.cursor
+        if not self.points or offset - self.points[-1][1] >= INDEX_INTERVAL_BYTES:
+            self.points.append((number, offset))
+        end = offset + size + len(END_MARK)
+        if end > self.allocated:
+            self.grow(end, reserve)
+        self.limit = min(self.allocated - len(END_MARK), offset + size + LIMIT_INTERVAL_BYTES)
+
+    def entries_within_limit(self) -> int:
+        """The most entries that can follow an append before the next one has to make room."""
+        return LIMIT_INTERVAL_BYTES // ENTRY_LENGTH_BYTES
+
+    def grow(self, end: int, reserve: Reserve) -> None:
+        """Preallocate up to ``end`` or more."""
+        target = min(max(end, self.allocated + self.step()), self.capacity)
+        target = min(-(-target // PAGE_BYTES) * PAGE_BYTES, max(self.capacity, end))
+        start = self.allocated
+        reserve(target - start, lambda: self._door.allocate(self.fd, start, target - start))
+        self.allocated = target
+
+    def mark_end(self) -> None:
+        """Make the word behind the last frame non-zero."""
+        offset = self.cursor[0]
+        if offset + len(END_MARK) <= self.allocated and not any(self.data[offset : offset + len(END_MARK)]):
+            self.data[offset : offset + len(END_MARK)] = END_MARK
+
+    def finish(self) -> int:
+        """Close the segment for good: store the index behind the frames and trim what was never published.
+
+        1. The footer is written. A crash before: the index is rebuilt by walking.
+        2. The file is trimmed. A crash before: some preallocated blocks stay taken until retention.
+
+        Returns the bytes of blocks that were freed, at least roughly. The file stays open for the last sync.
+        """
+        end, number = self.cursor
+        footer = encode_footer(self.points, number, self.salt)
+        if end + len(footer) <= self.allocated:
+            self._door.write(self.fd, footer, end)
+            end += len(footer)
+        else:
+            self.mark_end()
+            end += len(END_MARK)
+        self._door.failpoint("seal.before_trim")
+        before = self._door.descriptor_status(self.fd).allocated
+        self._door.truncate(self.fd, end)
+        self.unmap()
+        return before - self._door.descriptor_status(self.fd).allocated
+
+    def trim(self) -> int:
+        """Give back the blocks behind the cursor, keeping the segment usable for :meth:`reopened` later."""
+        before = self._door.descriptor_status(self.fd).allocated
+        self._door.truncate(self.fd, self.cursor[0])
+        return before - self._door.descriptor_status(self.fd).allocated
+
+    def unmap(self) -> None:
+        """Let go of the map. The object stores nothing any more."""
+        self.limit = 0
+        data, self.data = self.data, _CLOSED
+        data.close()
+
+    def close(self) -> None:
+        """Let go of map and descriptor."""
+        self.unmap()
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self._door.close(fd)
+
+
+class _Closed:
+    """Where nothing can be stored."""
+
+    def __getitem__(self, where: slice) -> bytes:
+        raise ValueError("segment is closed")
+
+    def __setitem__(self, where: slice, data: bytes) -> None:
+        raise ValueError("segment is closed")
+
+    def close(self) -> None:
+        """Already closed."""
+
+
+_CLOSED = _Closed()
+
+
+def create_segment(
+    door: Door, temporary: str, path: str, header: SegmentHeader, *, mapped: bool, reserve: Reserve
+) -> ActiveSegment:
+    """Make a new segment under its final name.
+
+    1. A temporary file is created, sized and preallocated. A crash leaves it for the next claim to remove.
+    2. The header is written. The same.
+    3. The file gets its name. A crash leaves an empty last segment, in which the next writer goes on.
+    """
+    fd = door.open(temporary, write=True, create=True, exclusive=True)
+    try:
+        door.truncate(fd, header.capacity)
+        segment = ActiveSegment(door, fd, header, mapped=False)
+        segment.grow(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, reserve)
+        door.failpoint("rotate.before_header")
+        door.write(fd, header.encode(), 0)
+        if mapped:
+            segment.data = door.map_file(fd, header.capacity)
+        door.failpoint("rotate.before_rename")
+        door.rename(temporary, path)
+    except BaseException:
+        door.close(fd)
+        raise
+    door.failpoint("rotate.after_rename")
+    return segment
+
+
+def reopen_segment(
+    door: Door, path: str, header: SegmentHeader, cursor: tuple[int, int], *, mapped: bool, allocated: int
+) -> ActiveSegment:
+    """Open an existing segment to append at ``cursor``.
+
+    ``allocated`` is up to where it is known to have blocks; a segment that was trimmed has them up to the cursor.
+    """
+    fd = door.open(path, write=True)
+    try:
+        if door.descriptor_status(fd).size < header.capacity:
+            door.truncate(fd, header.capacity)
+            allocated = 0
+        segment = ActiveSegment(door, fd, header, mapped=mapped)
+    except BaseException:
+        door.close(fd)
+        raise
+    segment.cursor = cursor
+    segment.allocated = min(max(allocated, cursor[0] // PAGE_BYTES * PAGE_BYTES), header.capacity)
+    return segment
+
+
+__all__ = ["END_MARK", "ActiveSegment", "Reserve", "Storage", "create_segment", "reopen_segment"]

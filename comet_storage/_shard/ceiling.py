@@ -1,0 +1,52 @@
+"""The number ceiling and the durable position of a shard: what a power cut must not be able to take back."""
+
+from __future__ import annotations
+
+from comet_storage._format.state_page import CEILING, Durable
+from comet_storage._shard.page import WriterPage
+
+STEP_MIN = 1024
+STEP_MAX = 1 << 20
+
+
+class Ceiling:
+    """Keeps a durable bound above every number that is given out.
+
+    After a power cut the numbers between the last durable one and the ceiling cannot be told from numbers that were
+    given out, so they count as lost; therefore the steps start small and grow only with use.
+    """
+
+    def __init__(self, durable: Durable) -> None:
+        self.durable = durable
+        self._step = STEP_MIN
+
+    def ensure(self, page: WriterPage, number: int) -> None:
+        """Return when every number up to ``number`` is below the durable ceiling. May wait for the disk."""
+        if number > page.words[CEILING]:
+            self._step = min(2 * self._step, STEP_MAX)
+            self._raise(page, number + self._step)
+
+    def ahead(self, page: WriterPage, number: int) -> int:
+        """The ceiling to raise to before an append has to wait for it; the one that is, if that is far enough."""
+        ceiling = page.words[CEILING]
+        if number + self._step // 2 <= ceiling:
+            self._step = max(self._step // 2, STEP_MIN)
+            return ceiling
+        return number + self._step
+
+    def lower(self, page: WriterPage, number: int) -> None:
+        """Put the ceiling to the next number: no more numbers will be given out before it is raised again."""
+        page.words[CEILING] = number
+        self.durable = self.durable._replace(ceiling=number)
+        page.write_durable(self.durable)
+
+    def record(self, page: WriterPage, durable: Durable) -> None:
+        """Store what is durable. It counts when the page is synced; until then nothing may rely on its ceiling."""
+        self.durable = durable
+        page.write_durable(durable)
+
+    def _raise(self, page: WriterPage, ceiling: int) -> None:
+        found = page.durable() or self.durable
+        self.record(page, found._replace(ceiling=max(ceiling, found.ceiling)))
+        page.sync()
+        page.words[CEILING] = self.durable.ceiling

@@ -1,0 +1,216 @@
+"""Taking a shard: its lock, its state page, its end. The steps are numbered with what a crash after them leaves."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from comet_storage._format.limits import PAGE_BYTES, SEGMENT_HEADER_BYTES, aligned
+from comet_storage._format.segment_header import SegmentHeader
+from comet_storage._format.state_page import (
+    ALLOCATED,
+    GENERATION,
+    MAGIC_WORD,
+    PAGE_MAGIC,
+    Durable,
+    decode_ceiling,
+    encode_durable,
+)
+from comet_storage._os.locks import HOLDER_BYTES, LockFile
+from comet_storage._segment.active import END_MARK, ActiveSegment, create_segment, reopen_segment
+from comet_storage._shard.ceiling import Ceiling
+from comet_storage._shard.context import ShardContext
+from comet_storage._shard.page import WriterPage
+from comet_storage._shard.recovery import Evidence, Tail, find_tail, gather_evidence
+from comet_storage.errors import LogBusyError, ShardOwnedError
+
+OWNER_WAIT = 0.5
+"""Seconds to wait for a lock that an owner would keep, but that others (shared mode, a recovery) free soon."""
+
+_CEILING_OFFSET = HOLDER_BYTES
+_CEILING_BYTES = 512
+
+
+@dataclass
+class Claim:
+    """A shard that this process may write."""
+
+    lock: LockFile
+    page: WriterPage
+    generation: int
+    ceiling: Ceiling
+    active: ActiveSegment
+
+
+def segment_capacity(segment_size: int, frame_size: int) -> int:
+    """Largest file size of a segment whose first frame has ``frame_size`` bytes."""
+    least = SEGMENT_HEADER_BYTES + frame_size + len(END_MARK)
+    return -(-max(segment_size, least) // PAGE_BYTES) * PAGE_BYTES
+
+
+def open_lock(context: ShardContext) -> LockFile:
+    """Make the shard's directory if need be, and open its lock file.
+
+    1. The directories are made and synced. A crash leaves an empty shard.
+    2. The lock file is made. The same.
+    """
+    layout = context.layout
+    if not layout.exists():
+        context.reserve(3 * PAGE_BYTES, lambda: context.door.make_directories(layout.directory))
+        directory = layout.directory
+        for _ in range(3):
+            directory = directory.rpartition("/")[0]
+            context.door.sync_directory(directory)
+    return LockFile(context.door, layout.owner_lock)
+
+
+def claim_shard(context: ShardContext, wait: float) -> Claim:
+    """Own a shard until the claim's lock is closed, trying for ``wait`` seconds.
+
+    Raises:
+        ShardOwnedError: another live writer has it.
+    """
+    lock = open_lock(context)
+    try:
+        try:
+            lock.acquire(wait)
+        except LogBusyError:
+            raise ShardOwnedError(f"shard {context.name} is owned by {lock.holder()}; nothing was stored") from None
+        return recover_shard(context, lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
+    """Find the end of a shard under its lock and make the page say so.
+
+    1. What an interrupted rotation left is removed.
+    2. If the end is in doubt, a new segment is begun (:func:`create_segment`). A crash leaves it empty and last.
+    3. The abandoned segment gets its end mark and loses its unused blocks. A crash leaves blocks taken.
+    4. The lock file names this process and boot. A crash leaves a holder without a claim.
+    5. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
+    """
+    door, layout = context.door, context.layout
+    with contextlib.suppress(FileNotFoundError):
+        door.unlink(layout.prepared)
+    details = lock.holder_details()
+    lock_ceiling = decode_ceiling(door.read(lock.fd, _CEILING_BYTES, _CEILING_OFFSET))
+    page = WriterPage(door, layout.state_page, mapped=context.settings.mapped, reserve=context.reserve)
+    active = None
+    try:
+        evidence = gather_evidence(context, page, holder_boot=str(details.get("boot", "")), lock_ceiling=lock_ceiling)
+        tail = find_tail(context, evidence)
+        door.failpoint("claim.before_segment")
+        allocated = page.words[ALLOCATED] if evidence.same_page else 0
+        active = _continued(context, tail, allocated) or _begun(context, tail)
+        door.failpoint("claim.before_page")
+        generation = _next_generation(page, evidence, details)
+        lock.write_holder(boot=door.boot_id().hex(), generation=generation)
+        page.write_identity(page.make_identity(generation))
+        offset, number = active.cursor
+        durable = _believable_durable(evidence, tail, offset + active.delta)
+        page.publish(
+            offset + active.delta,
+            number,
+            generation=generation,
+            active=active.first_entry,
+            allocated=active.allocated,
+            ceiling=durable.ceiling if durable.ceiling >= number else number,
+        )
+        return Claim(lock, page, generation, Ceiling(durable), active)
+    except BaseException:
+        if active is not None:
+            active.close()
+        page.close()
+        raise
+
+
+def write_lock_ceiling(context: ShardContext, lock: LockFile, durable: Durable) -> None:
+    """Keep a second copy of the ceiling where a lost state page does not take it along."""
+    context.door.write(lock.fd, encode_durable(0, durable).ljust(_CEILING_BYTES, b"\0"), _CEILING_OFFSET)
+
+
+def _continued(context: ShardContext, tail: Tail, allocated: int) -> ActiveSegment | None:
+    """The last segment, to go on in, if nothing about its end is in doubt and nothing was stored behind it."""
+    if not tail.exact or tail.segment is None:
+        return None
+    path = context.layout.segment(tail.segment.first_entry)
+    cursor = (tail.offset, tail.next_number)
+    segment = reopen_segment(
+        context.door, path, tail.segment, cursor, mapped=context.settings.mapped, allocated=allocated
+    )
+    behind = context.door.read(segment.fd, len(END_MARK), tail.offset)
+    if any(behind):
+        segment.close()
+        return None
+    return segment
+
+
+def _begun(context: ShardContext, tail: Tail) -> ActiveSegment:
+    """A new segment behind everything that any reader can have seen or any writer can have numbered."""
+    old = tail.segment
+    header = SegmentHeader(
+        log_id=context.settings.log_id,
+        salt=int.from_bytes(context.door.random_bytes(4), "little"),
+        first_entry=tail.next_number,
+        base_position=tail.position,
+        lost_from=tail.lost_from,
+        lost_total=(old.lost_total if old else 0) + tail.next_number - tail.valid_number,
+        capacity=segment_capacity(context.settings.segment_size, 0),
+        created_ns=context.door.wall_clock_ns(),
+        shard_name=str(context.name),
+    )
+    new = create_segment(
+        context.door,
+        context.layout.prepared,
+        context.layout.segment(tail.next_number),
+        header,
+        mapped=context.settings.mapped,
+        reserve=context.reserve,
+    )
+    if old is not None and old.first_entry != header.first_entry:
+        _retire(context, context.layout.segment(old.first_entry), tail.offset)
+    return new
+
+
+def _retire(context: ShardContext, path: str, end: int) -> None:
+    """Mark the end of an abandoned segment and trim the preallocated bytes to which nothing was ever stored."""
+    door = context.door
+    fd = door.open(path, write=True)
+    try:
+        used = end
+        offset, size = end, door.descriptor_status(fd).size
+        while offset < size:
+            chunk = door.read(fd, 1 << 20, offset)
+            if not chunk:
+                break
+            stored = len(chunk.rstrip(b"\0"))
+            used = offset + stored if stored else used
+            offset += len(chunk)
+        if used <= end:
+            door.write(fd, END_MARK, end)
+            used = end + len(END_MARK)
+        if aligned(used) < size:
+            door.truncate(fd, aligned(used))
+    finally:
+        door.close(fd)
+
+
+def _next_generation(page: WriterPage, evidence: Evidence, details: dict[str, object]) -> int:
+    recorded = details.get("generation")
+    known = [recorded if isinstance(recorded, int) and 0 <= recorded < 1 << 62 else 0]
+    if evidence.identity is not None:
+        known.append(evidence.identity.generation)
+    if evidence.same_page and page.words[MAGIC_WORD] == PAGE_MAGIC and page.words[GENERATION] < 1 << 62:
+        known.append(page.words[GENERATION])
+    return max(known) + 1
+
+
+def _believable_durable(evidence: Evidence, tail: Tail, position: int) -> Durable:
+    """The durable position to go on from; nothing is known to be durable where the page was lost."""
+    found = evidence.durable
+    ceiling = max(evidence.ceiling, 0)
+    if found is None or found.position > position or found.number > tail.next_number:
+        return Durable(0, 0, max(ceiling, tail.next_number))
+    return found._replace(ceiling=max(ceiling, found.ceiling))

@@ -1,0 +1,38 @@
+"""What every part of a shard's writer needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from comet_storage._os.door import Door
+from comet_storage._segment.active import Reserve
+from comet_storage._shard.layout import ShardLayout
+from comet_storage.names import ShardName
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """Settings of one log, the same for all its shards."""
+
+    log_id: bytes
+    segment_size: int
+    mapped: bool
+    """Whether stores go through maps; by ``pwrite`` otherwise."""
+    sync_each_append: bool
+    lock_timeout: float
+    max_entry_bytes: int
+    max_append_bytes: int
+
+
+@dataclass(frozen=True)
+class ShardContext:
+    """One shard of one log."""
+
+    door: Door
+    name: ShardName
+    layout: ShardLayout
+    settings: WriterSettings
+    reserve: Reserve
+    release: Callable[[int], None]
+    """Tells the ledger of blocks that were given back."""

@@ -1,0 +1,80 @@
+"""Making a shard durable, from the flusher's thread or a caller of ``sync``; and closing it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from comet_storage._format.state_page import CEILING, Durable
+from comet_storage._shard.layout import holding
+from comet_storage._shard.writer import ShardWriter
+from comet_storage.errors import CometError
+
+
+def flush_writer(writer: ShardWriter) -> None:
+    """Return when everything published before the call is on the disk, and the page says so.
+
+    1. Closed segments get their index and are trimmed.
+    2. Every segment since the last durable position is synced, then the directory. A crash: all is verified again.
+    3. The durable slot is written and synced, with a ceiling that is far enough ahead. A crash: the same.
+    4. The ceiling becomes usable.
+
+    Raises:
+        CometError: the writer is lost, or the disk refused; what was durable before still is.
+    """
+    door, layout = writer.context.door, writer.context.layout
+    writer.finish_closed()
+    with writer.exclusive() as active:
+        writer.look_at_page()
+        active = writer.active
+        offset, number = active.cursor
+        position = offset + active.delta
+        durable = writer.page.durable() or writer.ceiling.durable
+        ceiling = writer.ceiling.ahead(writer.page, number)
+    if durable.position == position and durable.ceiling >= ceiling:
+        return
+    if durable.position != position:
+        segments = [active.first_entry]
+        if durable.number < active.first_entry:
+            names = layout.segments()
+            segments = names[holding(names, durable.number) :] if names else []
+        for first_entry in segments:
+            # Evicted meanwhile: then there is nothing to keep.
+            with contextlib.suppress(FileNotFoundError):
+                _sync_path(writer, layout.segment(first_entry))
+        door.sync_directory(layout.directory)
+    with writer.exclusive():
+        known = writer.page.durable() or durable
+        newest = max((known.position, known.number), (position, number))
+        writer.ceiling.record(writer.page, Durable(*newest, max(ceiling, known.ceiling)))
+    _sync_path(writer, layout.state_page)
+    with writer.exclusive():
+        writer.page.words[CEILING] = max(writer.page.words[CEILING], writer.ceiling.durable.ceiling)
+
+
+def close_writer(writer: ShardWriter) -> None:
+    """Make everything durable and let go of the shard. Does not raise; what fails is left to the next claim."""
+    with contextlib.suppress(CometError, OSError):
+        flush_writer(writer)
+        with writer.exclusive():
+            writer.close_segment()
+    with writer.lock:
+        release_writer(writer)
+
+
+def release_writer(writer: ShardWriter) -> None:
+    """Let go of descriptors, maps and lock as they are, as a crash would."""
+    writer.active.close()
+    while writer.closing:
+        writer.closing.popleft().close()
+    writer.page.close()
+    writer.file_lock.close()
+
+
+def _sync_path(writer: ShardWriter, path: str) -> None:
+    """Sync by name: the append path may close its own descriptors of a segment meanwhile."""
+    door = writer.context.door
+    fd = door.open(path)
+    try:
+        door.sync_data(fd)
+    finally:
+        door.close(fd)

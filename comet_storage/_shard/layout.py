@@ -1,0 +1,70 @@
+"""Names of the files of one shard. The directory is the index: segments are named by their first entry number."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+from comet_storage._os.door import Door
+
+OWNER_LOCK = "owner.lock"
+STATE_PAGE = "state"
+PREPARED = "prepared"
+GROUP_PREFIX = "group-"
+
+_SEGMENT = re.compile(r"([0-9]{20})\.segment", re.ASCII)
+
+
+class ShardLayout:
+    """Paths inside one shard's directory."""
+
+    def __init__(self, door: Door, directory: str) -> None:
+        self._door = door
+        self.directory = directory
+        self.owner_lock = f"{directory}/{OWNER_LOCK}"
+        self.state_page = f"{directory}/{STATE_PAGE}"
+        self.prepared = f"{directory}/{PREPARED}"
+
+    def segment(self, first_entry: int) -> str:
+        """Path of a segment."""
+        return f"{self.directory}/{segment_name(first_entry)}"
+
+    def group(self, group: str) -> str:
+        """Path of a consumer group's record."""
+        return f"{self.directory}/{GROUP_PREFIX}{group}"
+
+    def exists(self) -> bool:
+        """Whether the shard has a directory."""
+        try:
+            return self._door.status(self.directory).is_directory
+        except OSError:
+            return False
+
+    def segments(self) -> list[int]:
+        """First entry numbers of the segments, in order. Empty when there is no directory."""
+        try:
+            names = self._door.list_directory(self.directory)
+        except FileNotFoundError:
+            return []
+        return sorted(number for number in map(parse_segment_name, names) if number is not None)
+
+    def groups(self) -> list[str]:
+        """Names of the groups that have a record here."""
+        names = self._door.list_directory(self.directory)
+        return [name[len(GROUP_PREFIX) :] for name in names if name.startswith(GROUP_PREFIX)]
+
+
+def segment_name(first_entry: int) -> str:
+    """File name of a segment: 20 digits hold every 64-bit number, so that names sort as numbers."""
+    return f"{first_entry:020d}.segment"
+
+
+def parse_segment_name(name: str) -> int | None:
+    """First entry number of a segment's file name, or None for any other name."""
+    match = _SEGMENT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def holding(segments: list[int], number: int) -> int:
+    """Index of the segment that an entry number belongs to; the first one for numbers below all."""
+    return max(0, bisect_right(segments, number) - 1)

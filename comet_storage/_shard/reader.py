@@ -1,0 +1,246 @@
+"""Reading a shard from an entry number on, by any process, without locks and without harm from writers or eviction."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from comet_storage._format.limits import INDEX_INTERVAL_BYTES, SEGMENT_HEADER_BYTES
+from comet_storage._format.segment_header import SegmentHeader
+from comet_storage._os.door import Door
+from comet_storage._segment.file import Damage, Frame, SegmentFile
+from comet_storage._shard.layout import ShardLayout, holding
+from comet_storage._shard.page import ReaderPage
+
+GapKind = Literal["evicted", "corrupt", "lost"]
+
+
+class Gap(NamedTuple):
+    """Entry numbers that cannot be read any more, and why."""
+
+    first: int
+    end: int
+    kind: GapKind
+
+
+class ShardReader:
+    """One reader's view of a shard; keeps at most one segment open.
+
+    Args:
+        revive: called when the state page is missing, damaged, or from before the last boot: recovers the shard if no
+            live writer has it. None in read-only clients, which then search the last segment themselves.
+    """
+
+    def __init__(self, door: Door, layout: ShardLayout, revive: Callable[[], None] | None) -> None:
+        self._door = door
+        self._layout = layout
+        self._revive = revive
+        self._page = ReaderPage(door, layout.state_page)
+        self._segments: list[int] = []
+        self._segment: SegmentFile | None = None
+        self._segment_first = -1
+        self._points: list[tuple[int, int]] = []
+        self._resume: tuple[int, int] = (-1, 0)
+        self._believed_damage: set[tuple[int, int]] = set()
+
+    def close(self) -> None:
+        """Close the open segment and unmap the page."""
+        self._drop_segment()
+        self._page.close()
+
+    def first_held(self) -> int | None:
+        """Number that the oldest segment starts with, or None in a shard without segments."""
+        segments = self._layout.segments()
+        return segments[0] if segments else None
+
+    def held(self) -> int:
+        """Entries still held; numbers lost in power cuts do not count, damaged ones do."""
+        segments = self._layout.segments()
+        if not segments:
+            return 0
+        first, last = self._header(segments[0]), self._header(segments[-1])
+        lost = last.lost_total - first.lost_total if first is not None and last is not None else 0
+        return max(0, self.next_number() - segments[0] - lost)
+
+    def next_number(self) -> int:
+        """The number that the next entry will get; found by reading where the page does not tell."""
+        self._believable_published()
+        number = self._page.next_number()
+        if number is not None:
+            return number
+        segments = self._layout.segments()
+        number = segments[-1] if segments else 0
+        for found in self.frames(number):
+            number = found.end if isinstance(found, Gap) else found.header.first_entry + found.header.count
+        return number
+
+    def position_of(self, number: int) -> tuple[int, int]:
+        """Log positions of the first frame that holds ``number`` or what follows, and of the end."""
+        published = self._believable_published() or 0
+        for found in self.frames(number):
+            if isinstance(found, Frame) and self._segment is not None and self._segment.header is not None:
+                return self._segment.header.base_position + found.offset - SEGMENT_HEADER_BYTES, published
+        return published, published
+
+    def frames(self, number: int) -> Iterator[Frame | Gap]:
+        """Frames that hold ``number`` and what follows, with a gap wherever numbers are missing, up to what is published.
+
+        The first frame may begin with lower numbers.
+        """
+        published = self._believable_published()
+        self._segments = self._layout.segments()
+        if not self._segments:
+            return
+        if number < self._segments[0]:
+            yield from self._evicted(number)
+            number = self._segments[0]
+        index = holding(self._segments, number)
+        while index < len(self._segments):
+            try:
+                self._open_segment(self._segments[index])
+            except FileNotFoundError:
+                # Evicted since the names were listed.
+                self._segments = self._layout.segments()
+                if not self._segments or self._segments[0] <= number:
+                    return
+                yield from self._evicted(number)
+                number, index = self._segments[0], 0
+                continue
+            for found in self._segment_frames(index, number, published):
+                yield found
+                number = found.end if isinstance(found, Gap) else found.header.first_entry + found.header.count
+            index += 1
+        end = self._page.number_at(published) if published is not None else None
+        if end is not None and end > number:
+            yield Gap(number, end, "corrupt")
+
+    def _segment_frames(self, index: int, number: int, published: int | None) -> Iterator[Frame | Gap]:
+        """Frames and gaps of the open segment, including the gap before its successor."""
+        segment = self._segment
+        header = segment.header if segment is not None else None
+        successor = self._segments[index + 1] if index + 1 < len(self._segments) else None
+        if segment is not None and header is not None:
+            end = min(self._end(header, successor, published), segment.size())
+            offset, low = self._locate(segment, number, end)
+            for found in segment.walk(offset, end, low):
+                if isinstance(found, Damage):
+                    found = self._second_look(segment, found, end, number, last=successor is None)  # noqa: PLW2901
+                if isinstance(found, Damage):
+                    if found.next_number is not None and found.next_number > number:
+                        yield from self._missing(number, found.next_number, index)
+                        number = found.next_number
+                    continue
+                following = found.header.first_entry + found.header.count
+                self._note_point(found)
+                if following <= number:
+                    continue
+                if found.header.first_entry > number:
+                    yield from self._missing(number, found.header.first_entry, index)
+                yield found
+                number = following
+                self._resume = (number, found.offset + found.header.size)
+        if successor is not None and number < successor:
+            yield from self._missing(number, successor, index)
+
+    def _second_look(
+        self, segment: SegmentFile, damage: Damage, end: int, number: int, *, last: bool
+    ) -> Damage | Frame:
+        """On weakly ordered processors the position of a frame may be seen before its bytes: look again, once."""
+        key = (self._segment_first, damage.offset)
+        if not last or key in self._believed_damage:
+            return damage
+        self._door.sleep(0.001)
+        again = next(segment.walk(damage.offset, end, number), damage)
+        if isinstance(again, Damage):
+            self._believed_damage.add(key)
+        return again
+
+    def _end(self, header: SegmentHeader, successor: int | None, published: int | None) -> int:
+        """Offset behind the last published byte of the open segment."""
+        limit: int | None = published
+        if successor is not None:
+            following = self._header(successor)
+            limit = following.base_position if following is not None else None
+        if limit is None:
+            return header.capacity
+        return min(max(limit - header.base_position, 0) + SEGMENT_HEADER_BYTES, header.capacity)
+
+    def _locate(self, segment: SegmentFile, number: int, end: int) -> tuple[int, int]:
+        """Offset of a frame at or before ``number``, and that frame's lowest possible number."""
+        if self._resume[0] == number and self._resume[1] <= end:
+            return self._resume[1], number
+        if not self._points and segment.header is not None:
+            self._points = segment.footer(end, segment.header.salt)
+        at = bisect_right(self._points, (number, 1 << 62)) - 1
+        if at < 0:
+            return SEGMENT_HEADER_BYTES, self._segment_first
+        point_number, offset = self._points[at]
+        return (offset, point_number) if offset <= end else (SEGMENT_HEADER_BYTES, self._segment_first)
+
+    def _note_point(self, frame: Frame) -> None:
+        """Remember where frames are, sparsely, for segments without an index."""
+        if not self._points or frame.offset - self._points[-1][1] >= INDEX_INTERVAL_BYTES:
+            self._points.append((frame.header.first_entry, frame.offset))
+
+    def _evicted(self, number: int) -> Iterator[Gap]:
+        """The gap before the oldest segment; what was lost just before it did not live to be evicted."""
+        first = self._segments[0]
+        header = self._header(first)
+        lost_from = max(number, min(header.lost_from, first)) if header is not None else first
+        if number < lost_from:
+            yield Gap(number, lost_from, "evicted")
+        if lost_from < first:
+            yield Gap(lost_from, first, "lost")
+
+    def _missing(self, first: int, end: int, index: int) -> Iterator[Gap]:
+        """Gaps for numbers that no frame holds: lost where a later segment was begun after a power cut, else corrupt."""
+        for later in self._segments[index + 1 :]:
+            header = self._header(later)
+            if header is None or header.lost_from >= header.first_entry or header.lost_from >= end:
+                continue
+            if first < header.lost_from:
+                yield Gap(first, header.lost_from, "corrupt")
+                first = header.lost_from
+            if first < min(end, header.first_entry):
+                yield Gap(first, min(end, header.first_entry), "lost")
+                first = min(end, header.first_entry)
+        if first < end:
+            yield Gap(first, end, "corrupt")
+
+    def _header(self, first_entry: int) -> SegmentHeader | None:
+        if first_entry == self._segment_first and self._segment is not None:
+            return self._segment.header
+        try:
+            segment = SegmentFile(self._door, self._layout.segment(first_entry))
+        except FileNotFoundError:
+            return None
+        segment.close()
+        return segment.header
+
+    def _open_segment(self, first_entry: int) -> None:
+        if first_entry == self._segment_first and self._segment is not None:
+            return
+        segment = SegmentFile(self._door, self._layout.segment(first_entry))
+        self._drop_segment()
+        self._segment, self._segment_first = segment, first_entry
+        self._points, self._resume = [], (-1, 0)
+
+    def _drop_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+        self._segment, self._segment_first = None, -1
+
+    def _believable_published(self) -> int | None:
+        """The published position; None where there is no page that can be believed, or in a page from another boot."""
+        self._page.refresh()
+        published = self._page.published()
+        if published is not None and self._page.of_this_boot():
+            return published
+        if self._revive is None or not self._layout.segments():
+            return None
+        self._revive()
+        self._page.refresh()
+        published = self._page.published()
+        # Without a page and without the lock, only what is closed for good can be trusted to be published.
+        return published if published is not None else 0

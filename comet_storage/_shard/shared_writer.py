@@ -1,0 +1,186 @@
+"""Appending to a shard that several processes write: the shard's lock is taken for each append call.
+
+What others appended meanwhile is seen in the page: position, number, active segment and its allocated blocks. Any
+doubt (a lost page, a word that is not zero where the next frame goes) means a full recovery under the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from comet_storage._format.limits import SEGMENT_HEADER_BYTES
+from comet_storage._format.state_page import (
+    ACTIVE_SEGMENT,
+    ALLOCATED,
+    GENERATION,
+    HINT_NUMBER,
+    HINT_POSITION,
+    MAGIC_WORD,
+    PAGE_MAGIC,
+    PUBLISHED,
+)
+from comet_storage._segment.active import ActiveSegment, reopen_segment
+from comet_storage._segment.file import Frame, SegmentFile
+from comet_storage._shard.batch import Body
+from comet_storage._shard.claim import Claim, open_lock, recover_shard
+from comet_storage._shard.writer import ShardWriter
+from comet_storage.errors import CorruptLogError
+from comet_storage.types import MessageIDs
+
+_WORD_BYTES = 8
+_EMPTY_WORD = bytes(_WORD_BYTES)
+
+
+class SharedShardWriter(ShardWriter):
+    """One of several writers of a shard.
+
+    Raises (on construction):
+        LogBusyError: the shard is owned, or was locked for longer than the lock timeout.
+        StorageIOError: the operating system refused.
+    """
+
+    def _claim(self) -> Claim:
+        lock = open_lock(self.context)
+        try:
+            lock.acquire(self._settings.lock_timeout)
+            claim = recover_shard(self.context, lock)
+        except BaseException:
+            lock.close()
+            raise
+        lock.release()
+        return claim
+
+    def _append_locked(self, count: int, body: bytes, rest: Body | None, length: int) -> MessageIDs:
+        with self._file_locked():
+            return super()._append_locked(count, body, rest, length)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[ActiveSegment]:
+        """The active segment while no process appends to the shard."""
+        with super().exclusive(), self._file_locked():
+            yield self.active
+
+    def close_segment(self) -> None:
+        """On closing: record that nothing can be lost. Others may be appending, so no blocks are given back."""
+        if self.ceiling.durable.position == self._words[PUBLISHED]:
+            self.ceiling.lower(self.page, self.active.cursor[1])
+            self.page.sync()
+
+    def _file_locked(self) -> _FileLocked:
+        return _FileLocked(self)
+
+    def refresh(self) -> None:
+        """Catch up with what other processes appended. The file lock is held."""
+        active, words = self.active, self._words
+        if self.failure is not None or self._rotating:
+            return
+        offset = active.cursor[0]
+        behind = words[PUBLISHED] != offset + active.delta
+        if behind or words[GENERATION] != self.generation or words[ACTIVE_SEGMENT] != active.first_entry:
+            self._catch_up()
+            # The next append makes room anew: others may have used the blocks and the numbers that it had.
+            self.active.limit = 0
+            self.active.allocated = max(self.active.allocated, min(self._words[ALLOCATED], self.active.capacity))
+        elif active.allocated >= offset + _WORD_BYTES and active.data[offset : offset + _WORD_BYTES] != _EMPTY_WORD:
+            # A process died between storing a frame and publishing it, or this page is not the shard's any more.
+            self._recover()
+
+    def _catch_up(self) -> None:
+        words = self._words
+        sane = words[MAGIC_WORD] == PAGE_MAGIC and self.page.is_named() and self.file_lock.is_named()
+        if not sane:
+            self._recover()
+            return
+        try:
+            if words[ACTIVE_SEGMENT] != self.active.first_entry:
+                self._switch_segment(words[ACTIVE_SEGMENT])
+            self._follow(words[PUBLISHED])
+        except (CorruptLogError, FileNotFoundError):
+            self._recover()
+            return
+        self.generation = words[GENERATION]
+        offset = self.active.cursor[0]
+        if any(self.context.door.read(self.active.fd, _WORD_BYTES, offset)):
+            self._recover()
+
+    def _switch_segment(self, first_entry: int) -> None:
+        path = self.context.layout.segment(first_entry)
+        segment = SegmentFile(self.context.door, path)
+        segment.close()
+        header = segment.header
+        if header is None:
+            raise CorruptLogError(f"{path} has no valid header")
+        cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
+        fresh = reopen_segment(
+            self.context.door,
+            path,
+            header,
+            cursor,
+            mapped=self._settings.mapped,
+            allocated=self._words[ALLOCATED],
+        )
+        old, self.active = self.active, fresh
+        old.close()
+
+    def _follow(self, published: int) -> None:
+        """Move the cursor to the published position."""
+        active, words = self.active, self._words
+        end = published - active.delta
+        offset, number = active.cursor
+        if not offset <= end <= active.capacity:
+            raise CorruptLogError(f"published position {published} is outside of segment {active.first_entry}")
+        if words[HINT_POSITION] == published:
+            active.cursor = (end, words[HINT_NUMBER])
+            return
+        segment = SegmentFile(self.context.door, self.context.layout.segment(active.first_entry))
+        try:
+            for found in segment.walk(offset, end, number):
+                if not isinstance(found, Frame):
+                    raise CorruptLogError(f"segment {active.first_entry} is damaged at {found.offset}")
+                offset = found.offset + found.header.size
+                number = found.header.first_entry + found.header.count
+        finally:
+            segment.close()
+        active.cursor = (end, number)
+
+    def _recover(self) -> None:
+        """Find the end of the shard as a claim does, on the lock file that has the name now."""
+        if not self.file_lock.is_named():
+            self.file_lock.close()
+            self.file_lock = open_lock(self.context)
+            self.file_lock.acquire(self._settings.lock_timeout)
+        self._reload()
+
+    def _check(self) -> None:
+        """The file lock is held and the page was looked at: whatever differs now needs a recovery."""
+        self._recover()
+
+
+class _FileLocked:
+    """The shard's file lock, held, with the writer caught up.
+
+    A class instead of a generator: it costs half, and nothing can come between taking the lock and its release.
+    """
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, writer: SharedShardWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        writer = self._writer
+        lock = writer.file_lock
+        try:
+            if not writer.context.door.try_lock(lock.fd):
+                lock.acquire(writer.context.settings.lock_timeout)
+            lock.locked = True
+            writer.refresh()
+        except BaseException:
+            lock.locked = True
+            writer.file_lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.file_lock.locked = True
+        self._writer.file_lock.release()

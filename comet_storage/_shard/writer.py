@@ -1,0 +1,347 @@
+"""Appending to a shard that this process owns for as long as the writer lives.
+
+One append call is one frame and one publication. Under the shard's thread lock the frame is copied into the active
+segment, then published by one store of the log position into the state page. Asynchronous exceptions (a signal handler
+that raises) arise at calls; none stands between that store and the one of the new cursor, so an append is stopped
+before its publication or behind it, never in between. Where stores are calls (``pwrite``), an append that finds page
+and cursor apart looks into it first (:meth:`ShardWriter._check`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from comet_storage._format.checksum import GIL_KEEPING_BYTES, crc32
+from comet_storage._format.frame import pack_check, pack_head
+from comet_storage._format.limits import FRAME_HEADER_BYTES, aligned
+from comet_storage._format.segment_header import SegmentHeader
+from comet_storage._format.state_page import (
+    ACTIVE_SEGMENT,
+    ALLOCATED,
+    GENERATION,
+    HINT_NUMBER,
+    HINT_POSITION,
+    MAGIC_WORD,
+    PAGE_MAGIC,
+    PUBLISHED,
+)
+from comet_storage._os.door import storage_errors
+from comet_storage._segment.active import ActiveSegment, create_segment
+from comet_storage._segment.file import Frame, SegmentFile
+from comet_storage._shard.batch import Body, pack_batch
+from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard, segment_capacity, write_lock_ceiling
+from comet_storage._shard.context import ShardContext
+from comet_storage._shard.page import WriterPage
+from comet_storage.errors import CometError, LogMovedError, ReentrantAppendError, ShardLostError
+from comet_storage.types import MessageIDs
+
+CLOSING_SEGMENTS_MAX = 4
+"""Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
+
+
+class ShardWriter:
+    """The one writer of a shard.
+
+    Raises (on construction):
+        ShardOwnedError: another live writer owns the shard.
+        StorageIOError: the operating system refused.
+    """
+
+    def __init__(self, context: ShardContext, *, wait: float = OWNER_WAIT) -> None:
+        self.context = context
+        self._wait = wait
+        self.name = context.name
+        self.lock = threading.RLock()
+        self.failure: CometError | None = None
+        self.closing: deque[ActiveSegment] = deque()
+        self._settings = context.settings
+        self._now = context.door.wall_clock_ns
+        self._busy = False
+        self._rotating = False
+        with storage_errors(context.layout.directory):
+            self._adopt(self._claim())
+
+    def _claim(self) -> Claim:
+        return claim_shard(self.context, self._wait)
+
+    def _adopt(self, claim: Claim) -> None:
+        self.file_lock = claim.lock
+        self.page = claim.page
+        self.generation = claim.generation
+        self.ceiling = claim.ceiling
+        self.active = claim.active
+        self._words = claim.page.words
+        self._rotating = False
+
+    # The append path.
+
+    def append(self, entries: Sequence[object]) -> MessageIDs:
+        """Store entries as one publication and return their ids.
+
+        Raises:
+            CometError: one of its kinds; nothing was stored.
+        """
+        count = len(entries)
+        first = entries[0] if count == 1 else None
+        if type(first) is bytes and len(first) <= GIL_KEEPING_BYTES and len(first) <= self._settings.max_entry_bytes:
+            body, rest, length = first, None, len(first)
+        else:
+            rest = pack_batch(entries, self._settings)
+            body, length = b"", rest.length
+        with self.lock:
+            if self._busy:
+                raise ReentrantAppendError(
+                    f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
+                )
+            self._busy = True
+            try:
+                return self._append_locked(count, body, rest, length)
+            finally:
+                self._busy = False
+
+    def _append_locked(self, count: int, body: bytes, rest: Body | None, length: int) -> MessageIDs:
+        active = self.active
+        words = self._words
+        offset, number = active.cursor
+        if words[PUBLISHED] != offset + active.delta or words[GENERATION] != self.generation:
+            self._check()
+            active, words = self.active, self._words
+            offset, number = active.cursor
+        stop = offset + FRAME_HEADER_BYTES + length
+        if stop > active.limit:
+            active = self._make_room(length, count)
+            offset, number = active.cursor
+            stop = offset + FRAME_HEADER_BYTES + length
+        salt = active.salt
+        checksum = crc32(body, salt) if rest is None else rest.checksum(salt)
+        head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
+        head += pack_check(crc32(head, salt ^ offset))
+        data = active.data
+        if rest is None:
+            data[offset:stop] = head + body
+        else:
+            at = offset + FRAME_HEADER_BYTES
+            for piece in rest.pieces:
+                data[at : at + len(piece)] = piece
+                at += len(piece)
+            data[offset : offset + FRAME_HEADER_BYTES] = head
+        if self._settings.sync_each_append:
+            self.context.door.sync_data(active.fd)
+        end = (stop + 7) & -8
+        position = end + active.delta
+        cursor = (end, number + count)
+        words[PUBLISHED] = position
+        active.cursor = cursor
+        words[HINT_NUMBER] = number + count
+        words[HINT_POSITION] = position
+        return MessageIDs(self.name.shard_id, number, count)
+
+    # The slow path: room, rotation, doubts.
+
+    def _make_room(self, length: int, count: int) -> ActiveSegment:
+        """Return the segment in which a body of ``length`` bytes fits at the cursor."""
+        if self.failure is not None:
+            raise self.failure
+        size = aligned(FRAME_HEADER_BYTES + length)
+        with storage_errors(self.context.layout.directory):
+            if self._rotating:
+                self._reload()
+            active = self.active
+            if not active.fits(size):
+                active = self._rotate(size)
+            # First the ceiling, then the limit that lets the fast path go on: no number is given out above it.
+            self.ceiling.ensure(self.page, active.cursor[1] + count + active.entries_within_limit())
+            active.make_room(size, self.context.reserve)
+            self._words[ALLOCATED] = active.allocated
+        return active
+
+    def _rotate(self, size: int) -> ActiveSegment:
+        """Go on in a new segment.
+
+        1. The old segment is stopped: its limit is 0. An exception from here on makes the next append reload.
+        2. The new segment is created under its name (:func:`create_segment`). A crash leaves an empty last segment.
+        3. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
+        """
+        old = self.active
+        offset, number = old.cursor
+        self._rotating = True
+        old.limit = 0
+        layout = self.context.layout
+        header = SegmentHeader(
+            log_id=self._settings.log_id,
+            salt=int.from_bytes(self.context.door.random_bytes(4), "little"),
+            first_entry=number,
+            base_position=offset + old.delta,
+            lost_from=number,
+            lost_total=old.header.lost_total,
+            capacity=segment_capacity(self._settings.segment_size, size),
+            created_ns=self._now(),
+            shard_name=str(self.name),
+        )
+        new = create_segment(
+            self.context.door,
+            layout.prepared,
+            layout.segment(number),
+            header,
+            mapped=self._settings.mapped,
+            reserve=self.context.reserve,
+        )
+        self._words[ACTIVE_SEGMENT] = number
+        self.active = new
+        self._rotating = False
+        old.mark_end()
+        self.closing.append(old)
+        if len(self.closing) > CLOSING_SEGMENTS_MAX:
+            self.finish_closed()
+        return new
+
+    def rotate(self) -> None:
+        """Close the active segment if it holds entries, so that it can be evicted.
+
+        Raises:
+            CometError: the writer is lost or closed, or there is no room for a new segment.
+        """
+        with self.exclusive() as active:
+            if active.cursor[1] > active.first_entry:
+                self._rotate(0)
+
+    def finish_closed(self) -> None:
+        """Give closed segments their index and trim them. Safe to call from several threads."""
+        while self.closing:
+            try:
+                segment = self.closing.popleft()
+            except IndexError:
+                return
+            try:
+                freed = segment.finish()
+            finally:
+                segment.close()
+            self.context.release(freed)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[ActiveSegment]:
+        """The active segment while nobody, in any process, appends to the shard.
+
+        Raises:
+            CometError: the writer is closed or lost.
+        """
+        with self.lock, storage_errors(self.context.layout.directory):
+            if self.failure is not None:
+                raise self.failure
+            yield self.active
+
+    def close_segment(self) -> None:
+        """On closing: give back unused blocks and record that nothing can be lost any more. The lock is held."""
+        active = self.active
+        self.context.release(active.trim())
+        self.ceiling.lower(self.page, active.cursor[1])
+        self.page.sync()
+        write_lock_ceiling(self.context, self.file_lock, self.ceiling.durable)
+
+    def _reload(self) -> None:
+        """Find the end anew, after an exception in the middle of a rotation."""
+        old_page, old_active = self.page, self.active
+        self._adopt(recover_shard(self.context, self.file_lock))
+        old_active.close()
+        old_page.close()
+
+    def look_at_page(self) -> None:
+        """Notice a page or lock that was damaged, replaced or removed. The lock is held.
+
+        Raises:
+            ShardLostError, LogMovedError: the shard is not this writer's any more.
+        """
+        active, words = self.active, self._words
+        untouched = (
+            words[PUBLISHED] == active.cursor[0] + active.delta
+            and words[GENERATION] == self.generation
+            and words[MAGIC_WORD] == PAGE_MAGIC
+        )
+        if not (untouched and self.page.is_named() and self.file_lock.is_named()):
+            self._check()
+
+    def _check(self) -> None:
+        """Page and cursor differ: an append was interrupted behind its publication, the page is damaged, or all is lost."""
+        with storage_errors(self.context.layout.directory):
+            self.look_for_loss()
+            if not self._advance_cursor():
+                self.restore_page()
+
+    def look_for_loss(self) -> None:
+        """Find out whether this writer still owns the shard.
+
+        Raises:
+            ShardLostError, LogMovedError: it does not; every later append raises the same.
+        """
+        if self.failure is not None:
+            raise self.failure
+        failure: CometError | None = None
+        identity = self.page.identity()
+        if identity is not None and identity.generation > self.generation:
+            failure = ShardLostError(f"another writer claimed shard {self.name}; nothing was stored")
+        elif not self.context.layout.exists():
+            failure = LogMovedError(f"{self.context.layout.directory} is gone; nothing was stored")
+        elif not self.file_lock.is_named():
+            failure = ShardLostError(f"the lock file of shard {self.name} was deleted or replaced; nothing was stored")
+        if failure is not None:
+            self.active.limit = 0
+            self.failure = failure
+            raise failure
+
+    def _advance_cursor(self) -> bool:
+        """Adopt an append that was published and then interrupted. False if there is none."""
+        active = self.active
+        published = self._words[PUBLISHED]
+        offset, number = active.cursor
+        end = published - active.delta
+        sane = self._words[MAGIC_WORD] == PAGE_MAGIC and self._words[GENERATION] == self.generation
+        if not sane or not offset < end <= active.allocated:
+            return False
+        segment = SegmentFile(self.context.door, self.context.layout.segment(active.first_entry))
+        try:
+            for found in segment.walk(offset, end, number):
+                if not isinstance(found, Frame):
+                    return False
+                offset = found.offset + found.header.size
+                number = found.header.first_entry + found.header.count
+        finally:
+            segment.close()
+        active.cursor = (offset, number)
+        return offset == end
+
+    def restore_page(self) -> None:
+        """Write the page anew, in its place, from what this writer knows."""
+        if not self.page.is_named():
+            old = self.page
+            self.page = WriterPage(
+                self.context.door,
+                self.context.layout.state_page,
+                mapped=self._settings.mapped,
+                reserve=self.context.reserve,
+            )
+            self._words = self.page.words
+            old.close()
+        active = self.active
+        offset, number = active.cursor
+        self.page.write_identity(self.page.make_identity(self.generation))
+        self.page.write_durable(self.ceiling.durable)
+        self.page.publish(
+            offset + active.delta,
+            number,
+            generation=self.generation,
+            active=active.first_entry,
+            allocated=active.allocated,
+            ceiling=self.ceiling.durable.ceiling,
+        )
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's descriptors and maps without freeing its lock."""
+        self.lock = threading.RLock()
+        for segment in (self.active, *self.closing):
+            segment.close()
+        self.closing.clear()
+        self.page.close()
+        self.file_lock.close()

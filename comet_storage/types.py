@@ -1,0 +1,97 @@
+"""Value types that callers hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple, overload
+
+_MESSAGE_ID = re.compile(r"(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,19})", re.ASCII)
+
+
+class MessageID(NamedTuple):
+    """Where an entry is: the shard and its number there. Numbers start at 0 per shard and are never given out twice."""
+
+    shard_id: int
+    entry_number: int
+
+    def __str__(self) -> str:
+        return f"{self.shard_id}-{self.entry_number}"
+
+    @classmethod
+    def parse(cls, text: str) -> MessageID:
+        """Parse ``"shard-entry"`` as :func:`str` writes it.
+
+        Raises:
+            ValueError: any other text (signs, spaces, leading zeros, numbers over 32 or 64 bits).
+        """
+        match = _MESSAGE_ID.fullmatch(text)
+        if match is None or int(match[1]) >= 1 << 32 or int(match[2]) >= 1 << 64:
+            raise ValueError(f"invalid message id {text!r}: expected 'shard-entry', for example '3-1042'")
+        return cls(int(match[1]), int(match[2]))
+
+
+class MessageIDs(Sequence[MessageID]):
+    """The ids of one append call: consecutive numbers of one shard, made into objects only when looked at."""
+
+    __slots__ = ("count", "first", "shard_id")
+
+    def __init__(self, shard_id: int, first: int, count: int) -> None:
+        self.shard_id = shard_id
+        self.first = first
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    @overload
+    def __getitem__(self, index: int) -> MessageID: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[MessageID]: ...
+    def __getitem__(self, index: int | slice) -> MessageID | list[MessageID]:
+        numbers = range(self.first, self.first + self.count)
+        if isinstance(index, slice):
+            return [MessageID(self.shard_id, number) for number in numbers[index]]
+        return MessageID(self.shard_id, numbers[index])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sequence):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # compares equal to lists, which have no hash either
+
+    def __repr__(self) -> str:
+        return f"MessageIDs(shard_id={self.shard_id}, first={self.first}, count={self.count})"
+
+
+class StreamMessage(NamedTuple):
+    """One entry as a consumer gets it."""
+
+    stream: str
+    """Full name of the shard's stream, as used to append."""
+    id: MessageID
+    data: bytes
+    timestamp: int
+    """Wall clock of the append call, nanoseconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """What became of every entry number of a group, from its start to the shards' next numbers.
+
+    Every number is in exactly one class, so the classes add up to ``total``. Sums over the shards of a stream.
+    """
+
+    total: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    evicted: int = 0
+    corrupt: int = 0
+    lost: int = 0
+    pending: int = 0
+
+    def __add__(self, other: Accounting) -> Accounting:
+        return Accounting(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
