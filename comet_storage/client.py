@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DOOR = Door()
+_fork_page = fork.page
 
 
 class Client:
@@ -124,7 +125,7 @@ class Client:
         Raises:
             CometError: one of its kinds; nothing was appended.
         """
-        if not fork.page[0]:
+        if not _fork_page[0]:
             fork.adopt()
         writer = self._writers.get(stream)
         if writer is None:
@@ -134,7 +135,7 @@ class Client:
                 return MessageIDs(name.shard_id, 0, 0)
             writer = self.open_writer(name, shared=self._config.concurrency.multi_process)
         try:
-            return writer.append(entries) if len(entries) else MessageIDs(writer.name.shard_id, 0, 0)
+            return writer.append(entries)
         except (ShardLostError, LogMovedError):
             self.drop_writer(writer)
             raise
@@ -292,7 +293,7 @@ class Client:
         with self._lock:
             if self._writers.get(str(writer.name)) is writer:
                 del self._writers[str(writer.name)]
-                with writer.lock:
+                with contextlib.suppress(CometError), writer.turn():
                     release_writer(writer)
 
     def lease_shard(self, stream: str, shard_id: int, group: str) -> ShardCursor | None:

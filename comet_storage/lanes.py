@@ -46,7 +46,7 @@ class LaneWriter:
                 return MessageIDs(0, 0, 0)
             writer = self._claim()
         try:
-            return writer.append(entries) if entries else MessageIDs(writer.name.shard_id, 0, 0)
+            return writer.append(entries)
         except ReentrantAppendError:
             # A signal handler interrupted an append of its own thread: the shared lane is not in the middle of one.
             shared = self._shared()

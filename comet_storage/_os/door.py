@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._os.filesystem import filesystem_type
+from comet_storage._os.gil_keeping import touch, write_keeping_gil
 from comet_storage.errors import LogFullError, StorageIOError
 
 BLOCK_BYTES = 512
@@ -155,6 +156,14 @@ class Door:
     def map_words(self, mapped: mmap.mmap) -> memoryview:
         """A map as 64-bit words: one assignment is one machine store (``struct.pack_into`` is several)."""
         return memoryview(mapped).cast("Q")
+
+    def touch(self, fd: int, offset: int, length: int) -> None:
+        """Store zeros to preallocated blocks, so that stores to them through a map are cheap."""
+        touch(fd, offset, length)
+
+    def store(self, fd: int, data: bytes, offset: int) -> None:
+        """Write to preallocated blocks of a mapped file without releasing the GIL."""
+        write_keeping_gil(fd, data, offset)
 
     # Locks: flock, released by the kernel when the last copy of the descriptor is closed.
 

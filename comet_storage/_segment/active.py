@@ -13,6 +13,7 @@ from comet_storage._format.limits import (
     SEGMENT_HEADER_BYTES,
     aligned,
 )
+from comet_storage._os.gil_keeping import TOUCH_BYTES
 from comet_storage._os.pwrite import PwriteBytes
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 END_MARK = b"COMETEND"
 """Stored behind the last frame of a segment that is left without a footer, so that its tail is never taken for free."""
+
+MAPPED_FRAME_BYTES = 64 * 1024
+"""Bodies up to this size are stored through the map, to pages touched before; larger ones by one pass of ``pwrite``."""
 
 LIMIT_INTERVAL_BYTES = 8 * 1024
 """Bytes of appends for which one visit to the slow path makes room."""
@@ -65,6 +69,8 @@ class ActiveSegment:
         self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
         self.limit = 0
         self.allocated = 0
+        self._mapped = mapped
+        self._touched = 0
         self.points: list[tuple[int, int]] = []
 
     @property
@@ -97,11 +103,35 @@ class ActiveSegment:
         end = offset + size + len(END_MARK)
         if end > self.allocated:
             self.grow(end, reserve)
+        if self._mapped and size <= MAPPED_FRAME_BYTES and end > self._touched:
+            self._touch(end)
         self.limit = min(self.allocated - len(END_MARK), offset + size + LIMIT_INTERVAL_BYTES)
+        if self._mapped:
+            self.limit = min(self.limit, max(self._touched, offset + size))
 
     def entries_within_limit(self) -> int:
         """The most entries that can follow an append before the next one has to make room."""
         return LIMIT_INTERVAL_BYTES // ENTRY_LENGTH_BYTES
+
+    def store(self, offset: int, pieces: list[bytes]) -> None:
+        """Store a frame in pieces, the header last: without it the others are nothing."""
+        head, *rest = pieces
+        at = offset + len(head)
+        for piece in rest:
+            if self._mapped:
+                self._door.store(self.fd, piece, at)
+            else:
+                self.data[at : at + len(piece)] = piece
+            at += len(piece)
+        self.data[offset : offset + len(head)] = head
+        self._touched = max(self._touched, at)
+
+    def _touch(self, end: int) -> None:
+        """Prepare the pages up to ``end``, and some more, for stores through the map."""
+        start = max(self._touched, self.cursor[0])
+        stop = min(max(end, start + TOUCH_BYTES), self.allocated)
+        self._door.touch(self.fd, start, stop - start)
+        self._touched = stop
 
     def grow(self, end: int, reserve: Reserve) -> None:
         """Preallocate up to ``end`` or more."""
@@ -187,12 +217,10 @@ def create_segment(
     fd = door.open(temporary, write=True, create=True, exclusive=True)
     try:
         door.truncate(fd, header.capacity)
-        segment = ActiveSegment(door, fd, header, mapped=False)
+        segment = ActiveSegment(door, fd, header, mapped=mapped)
         segment.grow(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, reserve)
         door.failpoint("rotate.before_header")
         door.write(fd, header.encode(), 0)
-        if mapped:
-            segment.data = door.map_file(fd, header.capacity)
         door.failpoint("rotate.before_rename")
         door.rename(temporary, path)
     except BaseException:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32_keeping_gil
-from comet_storage._format.limits import FRAME_ENTRIES_MAX
+from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_ENTRIES_MAX
 from comet_storage._shard.context import WriterSettings
 from comet_storage.errors import BatchTooLarge, EntryTooLarge, InvalidEntryError
 
 _JOIN_BYTES = 256 * 1024
 """``bytes.join`` of more than 1 MiB releases the GIL, and getting it back can take milliseconds."""
-
-
-_PLAIN = {bytes}
 
 
 class Body(NamedTuple):
@@ -66,13 +63,19 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> Body:
     count = len(entries)
     if count > FRAME_ENTRIES_MAX:
         raise BatchTooLarge(f"{count} entries in one append call; the most is {FRAME_ENTRIES_MAX}; nothing was appended")
-    if set(map(type, entries)) != _PLAIN:
-        entries = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
-    return _pack(entries, count, settings)  # type: ignore[arg-type]  # all bytes by now
+    try:
+        return _pack(entries, count, settings)  # type: ignore[arg-type]  # checked by joining them
+    except (TypeError, _LengthsDisagree):
+        plain = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
+        return _pack(plain, count, settings)
+
+
+class _LengthsDisagree(Exception):
+    """``len`` of an entry is not its number of bytes, as with a memoryview of wider items."""
 
 
 def _pack(entries: Sequence[bytes], count: int, settings: WriterSettings) -> Body:
-    lengths = array("I", map(len, entries))
+    lengths = list(map(len, entries))
     size = sum(lengths)
     if size > settings.max_entry_bytes and max(lengths) > settings.max_entry_bytes:
         raise _too_large(max(lengths), settings)
@@ -81,15 +84,16 @@ def _pack(entries: Sequence[bytes], count: int, settings: WriterSettings) -> Bod
             f"{size} bytes in one append call; the most is {settings.max_append_bytes} (max_append_bytes); "
             "nothing was appended"
         )
-    if count == 1:
-        return Body(1, size, [entries[0]])
-    pieces = [lengths.tobytes()]
+    pieces = [struct.pack(f"<{count}I", *lengths)] if count > 1 else []
     if size <= _JOIN_BYTES:
         pieces.append(b"".join(entries))
     else:
         per_piece = max(1, _JOIN_BYTES * count // size)
         pieces += [b"".join(entries[start : start + per_piece]) for start in range(0, count, per_piece)]
-    return Body(count, lengths.itemsize * count + size, pieces)
+    length = sum(map(len, pieces))
+    if length != size + (ENTRY_LENGTH_BYTES * count if count > 1 else 0):
+        raise _LengthsDisagree
+    return Body(count, length, pieces)
 
 
 def _too_large(size: int, settings: WriterSettings) -> EntryTooLarge:

@@ -57,7 +57,7 @@ def close_writer(writer: ShardWriter) -> None:
         flush_writer(writer)
         with writer.exclusive():
             writer.close_segment()
-    with writer.lock:
+    with contextlib.suppress(CometError), writer.turn():
         release_writer(writer)
 
 

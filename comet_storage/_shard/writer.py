@@ -10,11 +10,12 @@ and cursor apart looks into it first (:meth:`ShardWriter._check`).
 from __future__ import annotations
 
 import contextlib
-import threading
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
-from comet_storage._format.checksum import GIL_KEEPING_BYTES, crc32
+from comet_storage._format.checksum import crc32
 from comet_storage._format.frame import pack_check, pack_head
 from comet_storage._format.limits import FRAME_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
@@ -29,17 +30,24 @@ from comet_storage._format.state_page import (
     PUBLISHED,
 )
 from comet_storage._os.door import storage_errors
-from comet_storage._segment.active import ActiveSegment, create_segment
+from comet_storage._segment.active import MAPPED_FRAME_BYTES, ActiveSegment, create_segment
 from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._shard.batch import Body, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard, segment_capacity, write_lock_ceiling
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.page import WriterPage
-from comet_storage.errors import CometError, LogMovedError, ReentrantAppendError, ShardLostError
-from comet_storage.types import MessageIDs
+from comet_storage.errors import CometError, LogBusyError, LogMovedError, ReentrantAppendError, ShardLostError
+from comet_storage.types import MessageIDs, message_ids
 
 CLOSING_SEGMENTS_MAX = 4
 """Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
+
+
+SMALL_ENTRY_BYTES = 4096
+"""Single entries up to this size take the shortest path: no system call, and the GIL is kept."""
+
+_FIRST_WAIT = 20e-6
+_LONGEST_WAIT = 1e-3
 
 
 class ShardWriter:
@@ -54,11 +62,13 @@ class ShardWriter:
         self.context = context
         self._wait = wait
         self.name = context.name
-        self.lock = threading.RLock()
         self.failure: CometError | None = None
         self.closing: deque[ActiveSegment] = deque()
         self._settings = context.settings
         self._now = context.door.wall_clock_ns
+        self._sync_each_append = context.settings.sync_each_append
+        self._shard_id = context.name.shard_id
+        self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         self._busy = False
         self._rotating = False
         with storage_errors(context.layout.directory):
@@ -86,21 +96,23 @@ class ShardWriter:
         """
         count = len(entries)
         first = entries[0] if count == 1 else None
-        if type(first) is bytes and len(first) <= GIL_KEEPING_BYTES and len(first) <= self._settings.max_entry_bytes:
+        if type(first) is bytes and len(first) <= self._small:
             body, rest, length = first, None, len(first)
-        else:
+        elif count:
             rest = pack_batch(entries, self._settings)
             body, length = b"", rest.length
-        with self.lock:
-            if self._busy:
-                raise ReentrantAppendError(
-                    f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
-                )
+        else:
+            return message_ids(self._shard_id, 0, 0)
+        # Test and set without a call in between, so that no other thread and no signal handler can come between;
+        # a lock's acquire and release would cost 250 ns more.
+        if not self._busy:
             self._busy = True
-            try:
-                return self._append_locked(count, body, rest, length)
-            finally:
-                self._busy = False
+        else:
+            self._wait_for_turn()
+        try:
+            return self._append_locked(count, body, rest, length)
+        finally:
+            self._busy = False
 
     def _append_locked(self, count: int, body: bytes, rest: Body | None, length: int) -> MessageIDs:
         active = self.active
@@ -119,16 +131,13 @@ class ShardWriter:
         checksum = crc32(body, salt) if rest is None else rest.checksum(salt)
         head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
         head += pack_check(crc32(head, salt ^ offset))
-        data = active.data
         if rest is None:
-            data[offset:stop] = head + body
+            active.data[offset:stop] = head + body
+        elif length <= MAPPED_FRAME_BYTES:
+            active.data[offset:stop] = b"".join((head, *rest.pieces))
         else:
-            at = offset + FRAME_HEADER_BYTES
-            for piece in rest.pieces:
-                data[at : at + len(piece)] = piece
-                at += len(piece)
-            data[offset : offset + FRAME_HEADER_BYTES] = head
-        if self._settings.sync_each_append:
+            active.store(offset, [head, *rest.pieces])
+        if self._sync_each_append:
             self.context.door.sync_data(active.fd)
         end = (stop + 7) & -8
         position = end + active.delta
@@ -137,7 +146,7 @@ class ShardWriter:
         active.cursor = cursor
         words[HINT_NUMBER] = number + count
         words[HINT_POSITION] = position
-        return MessageIDs(self.name.shard_id, number, count)
+        return message_ids(self._shard_id, number, count)
 
     # The slow path: room, rotation, doubts.
 
@@ -221,6 +230,45 @@ class ShardWriter:
                 segment.close()
             self.context.release(freed)
 
+    def _wait_for_turn(self) -> None:
+        """Become busy when the append that is under way has ended.
+
+        Raises:
+            ReentrantAppendError: it is this thread's own, further up its stack.
+            LogBusyError: it did not end within the lock timeout.
+        """
+        frame = sys._getframe(1)  # noqa: SLF001 - the only way to see whether this thread is inside an append
+        caller: FrameType | None = frame.f_back
+        while caller is not None:
+            if caller.f_code in _BUSY_CODE and caller.f_locals.get("self") is self:
+                raise ReentrantAppendError(
+                    f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
+                )
+            caller = caller.f_back
+        door = self.context.door
+        deadline = door.monotonic() + self._settings.lock_timeout
+        wait = _FIRST_WAIT
+        while True:
+            if not self._busy:
+                self._busy = True
+                return
+            if door.monotonic() >= deadline:
+                raise LogBusyError(f"another thread's append to {self.name} has not ended; nothing was stored")
+            door.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep this process's appends to the shard out."""
+        if not self._busy:
+            self._busy = True
+        else:
+            self._wait_for_turn()
+        try:
+            yield
+        finally:
+            self._busy = False
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:
         """The active segment while nobody, in any process, appends to the shard.
@@ -228,7 +276,7 @@ class ShardWriter:
         Raises:
             CometError: the writer is closed or lost.
         """
-        with self.lock, storage_errors(self.context.layout.directory):
+        with self.turn(), storage_errors(self.context.layout.directory):
             if self.failure is not None:
                 raise self.failure
             yield self.active
@@ -339,9 +387,13 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's descriptors and maps without freeing its lock."""
-        self.lock = threading.RLock()
+        self._busy = False
         for segment in (self.active, *self.closing):
             segment.close()
         self.closing.clear()
         self.page.close()
         self.file_lock.close()
+
+
+_BUSY_CODE = frozenset({ShardWriter.append.__code__, ShardWriter.turn.__wrapped__.__code__})  # type: ignore[attr-defined]
+"""Where a writer is busy: found on a thread's own stack, waiting for the end would be for ever."""

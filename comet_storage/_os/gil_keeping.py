@@ -1,0 +1,51 @@
+"""``pwrite`` that keeps the GIL, for stores to preallocated blocks of a mapped segment.
+
+The first store to a preallocated page through a map costs a fault with a journal transaction (4-30 us); a ``pwrite``
+to it costs 1 us, and faults after it 0.3 us. But :func:`os.pwrite` releases the GIL, and a thread that lets the GIL go
+gets it back only after up to 5 ms per busy thread. So small stores go through the map, to pages that were touched
+with zeros before, and large ones by this call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_ZEROS = bytes(128 * 1024)
+
+TOUCH_BYTES = len(_ZEROS)
+"""Bytes that are touched ahead at a time: about 50 us."""
+
+try:
+    _pwrite = ctypes.PyDLL(None, use_errno=True).pwrite
+    _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
+    _pwrite.restype = ctypes.c_ssize_t
+except (OSError, AttributeError):  # pragma: no cover - a C library that does not export pwrite
+    _pwrite = None
+
+
+def write_keeping_gil(fd: int, data: bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset``.
+
+    Raises:
+        OSError: as :func:`os.pwrite`.
+    """
+    while data:
+        if _pwrite is None:  # pragma: no cover - a C library that does not export pwrite
+            written = os.pwrite(fd, data, offset)
+        else:
+            written = _pwrite(fd, data, len(data), offset)
+            if written < 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        offset += written
+        data = data[written:] if written < len(data) else b""
+
+
+def touch(fd: int, offset: int, length: int) -> None:
+    """Store zeros to ``[offset, offset + length)``."""
+    while length > 0:
+        size = min(length, TOUCH_BYTES)
+        write_keeping_gil(fd, _ZEROS if size == TOUCH_BYTES else bytes(size), offset)
+        offset += size
+        length -= size
