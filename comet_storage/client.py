@@ -35,7 +35,7 @@ from comet_storage.config import CometConfig, seconds
 from comet_storage.errors import ClosedError, CometError, LogMovedError, ReadOnlyError, ShardLostError
 from comet_storage.lanes import LaneWriter
 from comet_storage.names import ShardName, parse_group, parse_shard_stream, parse_stream
-from comet_storage.types import Accounting, MessageIDs, StreamMessage
+from comet_storage.types import Accounting, MessageIDs, StreamMessage, message_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,7 +132,7 @@ class Client:
             name = parse_shard_stream(stream)
             self._check_writable()
             if not len(entries):
-                return MessageIDs(name.shard_id, 0, 0)
+                return message_ids(name.shard_id, 0, 0)
             writer = self.open_writer(name, shared=self._config.concurrency.multi_process)
         try:
             return writer.append(entries)

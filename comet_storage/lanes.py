@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from comet_storage._os import fork
 from comet_storage.errors import LogFullError, LogMovedError, ReentrantAppendError, ShardLostError, ShardOwnedError
 from comet_storage.names import ShardName, parse_stream
-from comet_storage.types import MessageIDs
+from comet_storage.types import MessageIDs, message_ids
 
 if TYPE_CHECKING:
     from comet_storage._shard.writer import ShardWriter
@@ -43,7 +43,7 @@ class LaneWriter:
         writer = self._writer
         if writer is None:
             if not entries:
-                return MessageIDs(0, 0, 0)
+                return message_ids(0, 0, 0)
             writer = self._claim()
         try:
             return writer.append(entries)

@@ -35,12 +35,12 @@ class MessageID(NamedTuple):
 class MessageIDs(Sequence[MessageID]):
     """The ids of one append call: consecutive numbers of one shard, made into objects only when looked at."""
 
+    # Without a constructor: the append path makes one per call, and sets the attributes itself.
     __slots__ = ("count", "first", "shard_id")
 
-    def __init__(self, shard_id: int, first: int, count: int) -> None:
-        self.shard_id = shard_id
-        self.first = first
-        self.count = count
+    count: int
+    first: int
+    shard_id: int
 
     def __len__(self) -> int:
         return self.count
@@ -66,12 +66,9 @@ class MessageIDs(Sequence[MessageID]):
         return f"MessageIDs(shard_id={self.shard_id}, first={self.first}, count={self.count})"
 
 
-_new = object.__new__
-
-
 def message_ids(shard_id: int, first: int, count: int) -> MessageIDs:
-    """Make a MessageIDs in a third of the time that its constructor takes."""
-    ids = _new(MessageIDs)
+    """The ids of ``count`` entries from ``first`` on."""
+    ids = MessageIDs()
     ids.shard_id = shard_id
     ids.first = first
     ids.count = count

@@ -1,8 +1,8 @@
 """The hard bound: every allocation of the log is reserved in one ledger, under one lock, before blocks are taken.
 
 The ledger is a number in the lock file, behind the holder's name. It may be too high (a process died between
-reserving and allocating, or between freeing and releasing), never too low: blocks are taken while the lock is held,
-and given back before the number goes down. When it says "full" it is measured anew from the blocks of all files, and
+reserving and allocating, or between freeing and releasing), never too low: it goes up before blocks are taken, and
+down after they were given back. When it says "full" it is measured anew from the blocks of all files, and
 only then are the oldest closed segments evicted.
 """
 
@@ -70,10 +70,15 @@ class SpaceLedger:
                 if used + size > limit:
                     used = self._make_room(used, used + size - limit)
             self._check_free_space(size)
-            self._door.failpoint("space.before_allocate")
-            allocate()
             # Eviction may have changed the ledger by calls nested in this one; ``used`` was measured after them.
             self._write(used + size)
+            self._door.failpoint("space.before_allocate")
+            try:
+                allocate()
+            except BaseException:
+                # A full volume may have given a part.
+                self._write(self.measure())
+                raise
 
     def release(self, size: int) -> None:
         """Note that blocks were given back."""
@@ -155,8 +160,11 @@ class SpaceLedger:
             except FileNotFoundError:
                 continue
             segments = sorted((n, status) for n, status in found if parse_segment_name(n) is not None)
+            # A clock that was set back, or a copy, may have turned the times round; numbers are evicted in order.
+            age = 0
             for file_name, status in segments[:-1]:
-                yield _Closed(status.modified_ns, f"{directory}/{file_name}", status.allocated)
+                age = max(age, status.modified_ns)
+                yield _Closed(age, f"{directory}/{file_name}", status.allocated)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

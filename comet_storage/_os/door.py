@@ -23,6 +23,9 @@ from comet_storage.errors import LogFullError, StorageIOError
 BLOCK_BYTES = 512
 """Unit of ``st_blocks``, on every filesystem."""
 
+LOCK_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
+LOCK_UN = fcntl.LOCK_UN
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 
@@ -105,13 +108,15 @@ class Door:
         """Remove a name."""
         os.unlink(path)
 
-    def make_directory(self, path: str) -> None:
-        """Make one directory, mode 0700."""
-        os.mkdir(path, 0o700)
-
     def make_directories(self, path: str) -> None:
-        """Make a directory and its parents, mode 0700; those that exist stay as they are."""
-        os.makedirs(path, 0o700, exist_ok=True)
+        """Make a directory and its parents, each with mode 0700; those that exist stay as they are."""
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for directory in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
 
     def list_directory(self, path: str) -> list[str]:
         """Names in a directory, in no order."""
@@ -167,17 +172,20 @@ class Door:
 
     # Locks: flock, released by the kernel when the last copy of the descriptor is closed.
 
+    flock = staticmethod(fcntl.flock)
+    """Take (LOCK_NOW, BlockingIOError if it is held) or free (LOCK_UN) a lock. Never freed by a forked child."""
+
     def try_lock(self, fd: int) -> bool:
         """Take the exclusive lock if it is free now."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.flock(fd, LOCK_NOW)
         except BlockingIOError:
             return False
         return True
 
     def unlock(self, fd: int) -> None:
         """Release the lock. Never by a forked child: it would free its parent's lock."""
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        self.flock(fd, LOCK_UN)
 
     # Clocks and identity.
 
@@ -229,9 +237,16 @@ def storage_errors(path: str) -> Iterator[None]:
     except StorageIOError:
         raise
     except OSError as error:
-        where = error.filename or path
-        if error.errno in _FULL:
-            raise LogFullError(
-                error.errno, f"no space left on the volume; nothing was stored, and appends go on when there is: {where}"
-            ) from error
-        raise StorageIOError(error.errno, f"{error.strerror or error}: {where}") from error
+        raise as_storage_error(error, path) from error
+
+
+def as_storage_error(error: OSError, path: str) -> StorageIOError:
+    """An operating system's error as this package's; one of this package's stays what it is."""
+    if isinstance(error, StorageIOError):
+        return error
+    where = error.filename or path
+    if error.errno in _FULL:
+        return LogFullError(
+            error.errno, f"no space left on the volume; nothing was stored, and appends go on when there is: {where}"
+        )
+    return StorageIOError(error.errno, f"{error.strerror or error}: {where}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
 from comet_storage._format.limits import (
-    ENTRY_LENGTH_BYTES,
     FRAME_HEADER_BYTES,
     INDEX_INTERVAL_BYTES,
     PAGE_BYTES,
@@ -28,11 +27,21 @@ END_MARK = b"COMETEND"
 MAPPED_FRAME_BYTES = 64 * 1024
 """Bodies up to this size are stored through the map, to pages touched before; larger ones by one pass of ``pwrite``."""
 
-LIMIT_INTERVAL_BYTES = 8 * 1024
+LIMIT_INTERVAL_BYTES = 64 * 1024
 """Bytes of appends for which one visit to the slow path makes room."""
+
+SINGLES_PER_LIMIT = LIMIT_INTERVAL_BYTES // FRAME_HEADER_BYTES
+"""The most numbers that appends of single entries can use up between two visits to the slow path."""
 
 STEP_BYTES_MIN = 64 * 1024
 STEP_BYTES_MAX = 4 * 1024 * 1024
+
+
+class LargeBody(NamedTuple):
+    """A frame's body in pieces, too large to be copied once more."""
+
+    length: int
+    pieces: list[bytes]
 
 
 class Storage(Protocol):
@@ -54,6 +63,7 @@ class ActiveSegment:
 
     Attributes:
         cursor: (offset in the file, entry number) of the next frame; one tuple, so that it changes in one store.
+        number_limit: number that a batch may reach without asking for a higher ceiling.
         limit: offset that an append may reach without asking for more room; 0 stops the fast path.
         delta: log position minus offset in the file.
     """
@@ -68,6 +78,7 @@ class ActiveSegment:
         self.data: Storage = door.map_file(fd, header.capacity) if mapped else PwriteBytes(door, fd)
         self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
         self.limit = 0
+        self.number_limit = 0
         self.allocated = 0
         self._mapped = mapped
         self._touched = 0
@@ -109,22 +120,20 @@ class ActiveSegment:
         if self._mapped:
             self.limit = min(self.limit, max(self._touched, offset + size))
 
-    def entries_within_limit(self) -> int:
-        """The most entries that can follow an append before the next one has to make room."""
-        return LIMIT_INTERVAL_BYTES // ENTRY_LENGTH_BYTES
-
-    def store(self, offset: int, pieces: list[bytes]) -> None:
-        """Store a frame in pieces, the header last: without it the others are nothing."""
-        head, *rest = pieces
+    def store(self, offset: int, head: bytes, body: bytes | LargeBody) -> None:
+        """Store a frame, the header last: without it the rest is nothing."""
         at = offset + len(head)
-        for piece in rest:
-            if self._mapped:
-                self._door.store(self.fd, piece, at)
-            else:
-                self.data[at : at + len(piece)] = piece
-            at += len(piece)
+        if isinstance(body, bytes):
+            self.data[at : at + len(body)] = body
+        else:
+            for piece in body.pieces:
+                if self._mapped:
+                    self._door.store(self.fd, piece, at)
+                else:
+                    self.data[at : at + len(piece)] = piece
+                at += len(piece)
+            self._touched = max(self._touched, at)
         self.data[offset : offset + len(head)] = head
-        self._touched = max(self._touched, at)
 
     def _touch(self, end: int) -> None:
         """Prepare the pages up to ``end``, and some more, for stores through the map."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
-
 from comet_storage._format.checksum import crc32_keeping_gil
 from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_ENTRIES_MAX
+from comet_storage._segment.active import MAPPED_FRAME_BYTES, LargeBody
 from comet_storage._shard.context import WriterSettings
 from comet_storage.errors import BatchTooLarge, EntryTooLarge, InvalidEntryError
 
@@ -15,19 +14,12 @@ _JOIN_BYTES = 256 * 1024
 """``bytes.join`` of more than 1 MiB releases the GIL, and getting it back can take milliseconds."""
 
 
-class Body(NamedTuple):
-    """A frame's body in pieces."""
-
-    count: int
-    length: int
-    pieces: list[bytes]
-
-    def checksum(self, salt: int) -> int:
-        """CRC-32 of the body, started from the segment's salt."""
-        value = salt
-        for piece in self.pieces:
-            value = crc32_keeping_gil(piece, value)
-        return value
+def body_checksum(body: bytes | LargeBody, salt: int) -> int:
+    """CRC-32 of a body, started from the segment's salt, without ever releasing the GIL."""
+    value = salt
+    for piece in (body,) if isinstance(body, bytes) else body.pieces:
+        value = crc32_keeping_gil(piece, value)
+    return value
 
 
 def entry_bytes(entry: object, index: int = 0) -> bytes:
@@ -38,17 +30,15 @@ def entry_bytes(entry: object, index: int = 0) -> bytes:
     """
     if type(entry) is bytes:
         return entry
-    if isinstance(entry, (bytes, bytearray, memoryview)):
-        return bytes(entry)
     try:
-        return bytes(memoryview(entry))  # type: ignore[arg-type]  # any object with the buffer protocol
+        return memoryview(entry).tobytes()  # type: ignore[arg-type]  # any object with the buffer protocol
     except TypeError:
         raise InvalidEntryError(
             f"entry {index} is {type(entry).__name__}, not bytes-like; nothing was appended"
         ) from None
 
 
-def pack_batch(entries: Sequence[object], settings: WriterSettings) -> Body:
+def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | LargeBody:
     """Body of a frame with these entries.
 
     Raises:
@@ -60,43 +50,47 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> Body:
         raise InvalidEntryError(
             f"entries is one {type(entries).__name__}; pass a list of bytes-like entries; nothing was appended"
         )
-    count = len(entries)
-    if count > FRAME_ENTRIES_MAX:
-        raise BatchTooLarge(f"{count} entries in one append call; the most is {FRAME_ENTRIES_MAX}; nothing was appended")
     try:
-        return _pack(entries, count, settings)  # type: ignore[arg-type]  # checked by joining them
+        return _pack(entries, settings)  # type: ignore[arg-type]  # checked by joining them
     except (TypeError, _LengthsDisagree):
         plain = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
-        return _pack(plain, count, settings)
+        return _pack(plain, settings)
 
 
 class _LengthsDisagree(Exception):
     """``len`` of an entry is not its number of bytes, as with a memoryview of wider items."""
 
 
-def _pack(entries: Sequence[bytes], count: int, settings: WriterSettings) -> Body:
+def _pack(entries: Sequence[bytes], settings: WriterSettings) -> bytes | LargeBody:
     lengths = list(map(len, entries))
     size = sum(lengths)
-    if size > settings.max_entry_bytes and max(lengths) > settings.max_entry_bytes:
-        raise _too_large(max(lengths), settings)
+    count = len(lengths)
+    prefix = struct.pack(f"<{count}I", *lengths) if count > 1 else b""
+    total = len(prefix) + size
+    if total <= MAPPED_FRAME_BYTES <= settings.max_entry_bytes:
+        body = b"".join((prefix, *entries))
+        if len(body) != total:
+            raise _LengthsDisagree
+        return body
+    _check_size(lengths, size, settings)
+    per_piece = max(1, _JOIN_BYTES * count // max(size, 1))
+    pieces = [b"".join(entries[start : start + per_piece]) for start in range(0, count, per_piece)]
+    if sum(map(len, pieces)) != size:
+        raise _LengthsDisagree
+    return LargeBody(total, [prefix, *pieces])
+
+
+def _check_size(lengths: list[int], size: int, settings: WriterSettings) -> None:
+    count, largest = len(lengths), max(lengths)
+    if count > FRAME_ENTRIES_MAX:
+        raise BatchTooLarge(f"{count} entries in one append call; the most is {FRAME_ENTRIES_MAX}; nothing was appended")
+    if largest > settings.max_entry_bytes:
+        raise EntryTooLarge(
+            f"an entry of {largest} bytes; the most is {settings.max_entry_bytes} (max_entry_bytes); "
+            "nothing was appended"
+        )
     if size > settings.max_append_bytes:
         raise BatchTooLarge(
             f"{size} bytes in one append call; the most is {settings.max_append_bytes} (max_append_bytes); "
             "nothing was appended"
         )
-    pieces = [struct.pack(f"<{count}I", *lengths)] if count > 1 else []
-    if size <= _JOIN_BYTES:
-        pieces.append(b"".join(entries))
-    else:
-        per_piece = max(1, _JOIN_BYTES * count // size)
-        pieces += [b"".join(entries[start : start + per_piece]) for start in range(0, count, per_piece)]
-    length = sum(map(len, pieces))
-    if length != size + (ENTRY_LENGTH_BYTES * count if count > 1 else 0):
-        raise _LengthsDisagree
-    return Body(count, length, pieces)
-
-
-def _too_large(size: int, settings: WriterSettings) -> EntryTooLarge:
-    return EntryTooLarge(
-        f"an entry of {size} bytes; the most is {settings.max_entry_bytes} (max_entry_bytes); nothing was appended"
-    )

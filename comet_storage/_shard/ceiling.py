@@ -20,11 +20,14 @@ class Ceiling:
         self.durable = durable
         self._step = STEP_MIN
 
-    def ensure(self, page: WriterPage, number: int) -> None:
-        """Return when every number up to ``number`` is below the durable ceiling. May wait for the disk."""
-        if number > page.words[CEILING]:
+    def ensure(self, page: WriterPage, number: int) -> int:
+        """Return the durable ceiling when it is at least ``number``. May wait for the disk."""
+        ceiling = page.words[CEILING]
+        if number > ceiling:
             self._step = min(2 * self._step, STEP_MAX)
             self._raise(page, number + self._step)
+            ceiling = self.durable.ceiling
+        return ceiling
 
     def ahead(self, page: WriterPage, number: int) -> int:
         """The ceiling to raise to before an append has to wait for it; the one that is, if that is far enough."""

@@ -20,13 +20,13 @@ from comet_storage._format.state_page import (
     PAGE_MAGIC,
     PUBLISHED,
 )
+from comet_storage._os.door import LOCK_NOW, LOCK_UN
 from comet_storage._segment.active import ActiveSegment, reopen_segment
 from comet_storage._segment.file import Frame, SegmentFile
-from comet_storage._shard.batch import Body
 from comet_storage._shard.claim import Claim, open_lock, recover_shard
+from comet_storage._shard.context import ShardContext
 from comet_storage._shard.writer import ShardWriter
 from comet_storage.errors import CorruptLogError
-from comet_storage.types import MessageIDs
 
 _WORD_BYTES = 8
 _EMPTY_WORD = bytes(_WORD_BYTES)
@@ -40,6 +40,12 @@ class SharedShardWriter(ShardWriter):
         StorageIOError: the operating system refused.
     """
 
+    shared = True
+
+    def __init__(self, context: ShardContext) -> None:
+        self._flock = context.door.flock
+        super().__init__(context)
+
     def _claim(self) -> Claim:
         lock = open_lock(self.context)
         try:
@@ -51,15 +57,24 @@ class SharedShardWriter(ShardWriter):
         lock.release()
         return claim
 
-    def _append_locked(self, count: int, body: bytes, rest: Body | None, length: int) -> MessageIDs:
-        with self._file_locked():
-            return super()._append_locked(count, body, rest, length)
+    def _enter(self) -> None:
+        self._lock_file()
+        self._refresh()
+
+    def _leave(self) -> None:
+        # Also when taking it failed: an exception may arise as the lock call returns, and freeing a lock that was not
+        # had does no harm.
+        self._flock(self.file_lock.fd, LOCK_UN)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:
         """The active segment while no process appends to the shard."""
-        with super().exclusive(), self._file_locked():
-            yield self.active
+        with super().exclusive():
+            try:
+                self._enter()
+                yield self.active
+            finally:
+                self._leave()
 
     def close_segment(self) -> None:
         """On closing: record that nothing can be lost. Others may be appending, so no blocks are given back."""
@@ -67,22 +82,26 @@ class SharedShardWriter(ShardWriter):
             self.ceiling.lower(self.page, self.active.cursor[1])
             self.page.sync()
 
-    def _file_locked(self) -> _FileLocked:
-        return _FileLocked(self)
+    def _lock_file(self) -> None:
+        try:
+            self._flock(self.file_lock.fd, LOCK_NOW)
+        except BlockingIOError:
+            self.file_lock.acquire(self._settings.lock_timeout)
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Catch up with what other processes appended. The file lock is held."""
         active, words = self.active, self._words
-        if self.failure is not None or self._rotating:
-            return
         offset = active.cursor[0]
-        behind = words[PUBLISHED] != offset + active.delta
-        if behind or words[GENERATION] != self.generation or words[ACTIVE_SEGMENT] != active.first_entry:
+        if (
+            words[PUBLISHED] != offset + active.delta
+            or words[GENERATION] != self.generation
+            or words[ACTIVE_SEGMENT] != active.first_entry
+        ):
             self._catch_up()
             # The next append makes room anew: others may have used the blocks and the numbers that it had.
             self.active.limit = 0
             self.active.allocated = max(self.active.allocated, min(self._words[ALLOCATED], self.active.capacity))
-        elif active.allocated >= offset + _WORD_BYTES and active.data[offset : offset + _WORD_BYTES] != _EMPTY_WORD:
+        elif active.data[offset : offset + _WORD_BYTES] != _EMPTY_WORD and active.allocated >= offset + _WORD_BYTES:
             # A process died between storing a frame and publishing it, or this page is not the shard's any more.
             self._recover()
 
@@ -155,32 +174,3 @@ class SharedShardWriter(ShardWriter):
     def _check(self) -> None:
         """The file lock is held and the page was looked at: whatever differs now needs a recovery."""
         self._recover()
-
-
-class _FileLocked:
-    """The shard's file lock, held, with the writer caught up.
-
-    A class instead of a generator: it costs half, and nothing can come between taking the lock and its release.
-    """
-
-    __slots__ = ("_writer",)
-
-    def __init__(self, writer: SharedShardWriter) -> None:
-        self._writer = writer
-
-    def __enter__(self) -> None:
-        writer = self._writer
-        lock = writer.file_lock
-        try:
-            if not writer.context.door.try_lock(lock.fd):
-                lock.acquire(writer.context.settings.lock_timeout)
-            lock.locked = True
-            writer.refresh()
-        except BaseException:
-            lock.locked = True
-            writer.file_lock.release()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.file_lock.locked = True
-        self._writer.file_lock.release()

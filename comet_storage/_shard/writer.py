@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from comet_storage._format.checksum import crc32
+from comet_storage._format.checksum import GIL_KEEPING_BYTES, crc32
 from comet_storage._format.frame import pack_check, pack_head
 from comet_storage._format.limits import FRAME_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
@@ -29,10 +29,10 @@ from comet_storage._format.state_page import (
     PAGE_MAGIC,
     PUBLISHED,
 )
-from comet_storage._os.door import storage_errors
-from comet_storage._segment.active import MAPPED_FRAME_BYTES, ActiveSegment, create_segment
+from comet_storage._os.door import as_storage_error, storage_errors
+from comet_storage._segment.active import SINGLES_PER_LIMIT, ActiveSegment, create_segment
 from comet_storage._segment.file import Frame, SegmentFile
-from comet_storage._shard.batch import Body, pack_batch
+from comet_storage._shard.batch import LargeBody, body_checksum, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard, segment_capacity, write_lock_ceiling
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.page import WriterPage
@@ -57,6 +57,9 @@ class ShardWriter:
         ShardOwnedError: another live writer owns the shard.
         StorageIOError: the operating system refused.
     """
+
+    shared = False
+    """Whether several processes append to the shard, so that each append has to take its lock."""
 
     def __init__(self, context: ShardContext, *, wait: float = OWNER_WAIT) -> None:
         self.context = context
@@ -95,12 +98,13 @@ class ShardWriter:
             CometError: one of its kinds; nothing was stored.
         """
         count = len(entries)
-        first = entries[0] if count == 1 else None
-        if type(first) is bytes and len(first) <= self._small:
-            body, rest, length = first, None, len(first)
+        body: bytes | LargeBody
+        if count == 1 and type(entries[0]) is bytes and len(entries[0]) <= self._small:
+            body = entries[0]
+            length = len(body)
         elif count:
-            rest = pack_batch(entries, self._settings)
-            body, length = b"", rest.length
+            body = pack_batch(entries, self._settings)
+            length = len(body) if isinstance(body, bytes) else body.length
         else:
             return message_ids(self._shard_id, 0, 0)
         # Test and set without a call in between, so that no other thread and no signal handler can come between;
@@ -110,43 +114,50 @@ class ShardWriter:
         else:
             self._wait_for_turn()
         try:
-            return self._append_locked(count, body, rest, length)
-        finally:
-            self._busy = False
-
-    def _append_locked(self, count: int, body: bytes, rest: Body | None, length: int) -> MessageIDs:
-        active = self.active
-        words = self._words
-        offset, number = active.cursor
-        if words[PUBLISHED] != offset + active.delta or words[GENERATION] != self.generation:
-            self._check()
-            active, words = self.active, self._words
+            if self.shared:
+                self._enter()
+            active = self.active
+            words = self._words
             offset, number = active.cursor
-        stop = offset + FRAME_HEADER_BYTES + length
-        if stop > active.limit:
-            active = self._make_room(length, count)
-            offset, number = active.cursor
+            if words[PUBLISHED] != offset + active.delta or words[GENERATION] != self.generation:
+                self._check()
+                active, words = self.active, self._words
+                offset, number = active.cursor
             stop = offset + FRAME_HEADER_BYTES + length
-        salt = active.salt
-        checksum = crc32(body, salt) if rest is None else rest.checksum(salt)
-        head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
-        head += pack_check(crc32(head, salt ^ offset))
-        if rest is None:
-            active.data[offset:stop] = head + body
-        elif length <= MAPPED_FRAME_BYTES:
-            active.data[offset:stop] = b"".join((head, *rest.pieces))
-        else:
-            active.store(offset, [head, *rest.pieces])
-        if self._sync_each_append:
-            self.context.door.sync_data(active.fd)
-        end = (stop + 7) & -8
-        position = end + active.delta
-        cursor = (end, number + count)
-        words[PUBLISHED] = position
-        active.cursor = cursor
-        words[HINT_NUMBER] = number + count
-        words[HINT_POSITION] = position
-        return message_ids(self._shard_id, number, count)
+            if stop > active.limit or (count > 1 and number + count > active.number_limit):
+                active = self._make_room(length, count)
+                words = self._words
+                offset, number = active.cursor
+                stop = offset + FRAME_HEADER_BYTES + length
+            salt = active.salt
+            checksum = crc32(body, salt) if length <= GIL_KEEPING_BYTES else body_checksum(body, salt)
+            head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
+            head += pack_check(crc32(head, salt ^ offset))
+            if length <= SMALL_ENTRY_BYTES:
+                active.data[offset:stop] = head + body
+            else:
+                active.store(offset, head, body)
+            if self._sync_each_append:
+                self.context.door.sync_data(active.fd)
+            end = (stop + 7) & -8
+            position = end + active.delta
+            cursor = (end, number + count)
+            # From here to the cursor nothing is called: both stores are made, or neither.
+            words[PUBLISHED] = position
+            active.cursor = cursor
+            words[HINT_NUMBER] = number + count
+            words[HINT_POSITION] = position
+        except OSError as error:
+            raise as_storage_error(error, self.context.layout.directory) from error
+        finally:
+            if self.shared:
+                self._leave()
+            self._busy = False
+        ids = MessageIDs()
+        ids.shard_id = self._shard_id
+        ids.first = number
+        ids.count = count
+        return ids
 
     # The slow path: room, rotation, doubts.
 
@@ -155,16 +166,16 @@ class ShardWriter:
         if self.failure is not None:
             raise self.failure
         size = aligned(FRAME_HEADER_BYTES + length)
-        with storage_errors(self.context.layout.directory):
-            if self._rotating:
-                self._reload()
-            active = self.active
-            if not active.fits(size):
-                active = self._rotate(size)
-            # First the ceiling, then the limit that lets the fast path go on: no number is given out above it.
-            self.ceiling.ensure(self.page, active.cursor[1] + count + active.entries_within_limit())
-            active.make_room(size, self.context.reserve)
-            self._words[ALLOCATED] = active.allocated
+        if self._rotating:
+            self._reload()
+        active = self.active
+        if not active.fits(size):
+            active = self._rotate(size)
+        # First the ceiling, then the limit that lets the fast path go on: no number is given out above it.
+        ceiling = self.ceiling.ensure(self.page, active.cursor[1] + count + SINGLES_PER_LIMIT)
+        active.number_limit = ceiling - SINGLES_PER_LIMIT
+        active.make_room(size, self.context.reserve)
+        self._words[ALLOCATED] = active.allocated
         return active
 
     def _rotate(self, size: int) -> ActiveSegment:
@@ -229,6 +240,12 @@ class ShardWriter:
             finally:
                 segment.close()
             self.context.release(freed)
+
+    def _enter(self) -> None:
+        """Take the shard from other processes for one append; the owner of a shard has no need to."""
+
+    def _leave(self) -> None:
+        """Give it back."""
 
     def _wait_for_turn(self) -> None:
         """Become busy when the append that is under way has ended.
@@ -313,10 +330,9 @@ class ShardWriter:
 
     def _check(self) -> None:
         """Page and cursor differ: an append was interrupted behind its publication, the page is damaged, or all is lost."""
-        with storage_errors(self.context.layout.directory):
-            self.look_for_loss()
-            if not self._advance_cursor():
-                self.restore_page()
+        self.look_for_loss()
+        if not self._advance_cursor():
+            self.restore_page()
 
     def look_for_loss(self) -> None:
         """Find out whether this writer still owns the shard.
