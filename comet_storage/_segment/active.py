@@ -14,6 +14,7 @@ from comet_storage._format.limits import (
 )
 from comet_storage._os.gil_keeping import TOUCH_BYTES
 from comet_storage._os.pwrite import PwriteBytes
+from comet_storage.errors import LogFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,9 @@ SINGLES_PER_LIMIT = LIMIT_INTERVAL_BYTES // FRAME_HEADER_BYTES
 """The most numbers that appends of single entries can use up between two visits to the slow path."""
 
 STEP_BYTES_MIN = 64 * 1024
-STEP_BYTES_MAX = 4 * 1024 * 1024
+STEP_BYTES_MAX = 16 * 1024 * 1024
+"""Preallocation starts with small steps, so that idle shards take little of the bound, and doubles them with use: each
+step is several system calls, and each of them lets other threads have the GIL."""
 
 
 class LargeBody(NamedTuple):
@@ -65,6 +68,7 @@ class ActiveSegment:
         cursor: (offset in the file, entry number) of the next frame; one tuple, so that it changes in one store.
         number_limit: number that a batch may reach without asking for a higher ceiling.
         limit: offset that an append may reach without asking for more room; 0 stops the fast path.
+        step: bytes by which the preallocation grows next.
         delta: log position minus offset in the file.
     """
 
@@ -82,6 +86,7 @@ class ActiveSegment:
         self.allocated = 0
         self._mapped = mapped
         self._touched = 0
+        self.step = STEP_BYTES_MIN
         self.points: list[tuple[int, int]] = []
 
     @property
@@ -93,10 +98,6 @@ class ActiveSegment:
     def capacity(self) -> int:
         """Largest size of the file."""
         return self.header.capacity
-
-    def step(self) -> int:
-        """Bytes by which the preallocation grows."""
-        return min(max(self.capacity // 8, STEP_BYTES_MIN), STEP_BYTES_MAX)
 
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes fits behind the cursor, and the end mark behind that."""
@@ -143,9 +144,22 @@ class ActiveSegment:
         self._touched = stop
 
     def grow(self, end: int, reserve: Reserve) -> None:
-        """Preallocate up to ``end`` or more."""
-        target = min(max(end, self.allocated + self.step()), self.capacity)
-        target = min(-(-target // PAGE_BYTES) * PAGE_BYTES, max(self.capacity, end))
+        """Preallocate up to ``end``, and a step beyond if there is room for that.
+
+        Raises:
+            LogFullError: there is no room for ``end``; nothing changed.
+        """
+        least = _whole_pages(end)
+        target = max(least, min(_whole_pages(self.allocated + self.step), self.capacity))
+        try:
+            self._allocate(target, reserve)
+        except LogFullError:
+            if target == least:
+                raise
+            self._allocate(least, reserve)
+        self.step = min(2 * self.step, STEP_BYTES_MAX)
+
+    def _allocate(self, target: int, reserve: Reserve) -> None:
         start = self.allocated
         reserve(target - start, lambda: self._door.allocate(self.fd, start, target - start))
         self.allocated = target
@@ -198,6 +212,10 @@ class ActiveSegment:
             self._door.close(fd)
 
 
+def _whole_pages(size: int) -> int:
+    return -(-size // PAGE_BYTES) * PAGE_BYTES
+
+
 class _Closed:
     """Where nothing can be stored."""
 
@@ -215,7 +233,14 @@ _CLOSED = _Closed()
 
 
 def create_segment(
-    door: Door, temporary: str, path: str, header: SegmentHeader, *, mapped: bool, reserve: Reserve
+    door: Door,
+    temporary: str,
+    path: str,
+    header: SegmentHeader,
+    *,
+    mapped: bool,
+    reserve: Reserve,
+    step: int = STEP_BYTES_MIN,
 ) -> ActiveSegment:
     """Make a new segment under its final name.
 
@@ -227,6 +252,7 @@ def create_segment(
     try:
         door.truncate(fd, header.capacity)
         segment = ActiveSegment(door, fd, header, mapped=mapped)
+        segment.step = step
         segment.grow(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, reserve)
         door.failpoint("rotate.before_header")
         door.write(fd, header.encode(), 0)

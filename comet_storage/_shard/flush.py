@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from comet_storage._format.state_page import CEILING, Durable
+from comet_storage._segment.active import STEP_BYTES_MIN
 from comet_storage._shard.layout import holding
 from comet_storage._shard.writer import ShardWriter
 from comet_storage.errors import CometError
@@ -26,6 +27,7 @@ def flush_writer(writer: ShardWriter) -> None:
     with writer.exclusive() as active:
         writer.look_at_page()
         active = writer.active
+        active.step = max(active.step // 2, STEP_BYTES_MIN)
         offset, number = active.cursor
         position = offset + active.delta
         durable = writer.page.durable() or writer.ceiling.durable

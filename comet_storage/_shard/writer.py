@@ -208,6 +208,7 @@ class ShardWriter:
             header,
             mapped=self._settings.mapped,
             reserve=self.context.reserve,
+            step=old.step,
         )
         self._words[ACTIVE_SEGMENT] = number
         self.active = new

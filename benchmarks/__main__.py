@@ -1,0 +1,15 @@
+"""Run all measurements: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+from benchmarks import append, tail_latency
+
+
+def main() -> None:
+    """Print every table."""
+    append.main()
+    tail_latency.main()
+
+
+if __name__ == "__main__":
+    main()
