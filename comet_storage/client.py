@@ -24,9 +24,10 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._segment.file import Frame
+from comet_storage._shard.batch import check_batch
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.context import ShardContext, WriterSettings
-from comet_storage._shard.flush import close_writer, flush_writer, release_writer
+from comet_storage._shard.flush import close_writer, flush_writer
 from comet_storage._shard.group_file import read_group_record
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
@@ -105,7 +106,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # Writing.
@@ -131,6 +134,7 @@ class Client:
         if writer is None:
             name = parse_shard_stream(stream)
             self._check_writable()
+            check_batch(entries)
             if not len(entries):
                 return message_ids(name.shard_id, 0, 0)
             writer = self.open_writer(name, shared=self._config.concurrency.multi_process)
@@ -269,8 +273,7 @@ class Client:
             cursor.close()
         while self._writers:
             _, writer = self._writers.popitem()
-            close_writer(writer)
-            writer.failure = ClosedError(f"the client of {self.data_dir} is closed; nothing was stored")
+            close_writer(writer, self._closed_error())
         self._ledger.close()
 
     # For lanes and consumers.
@@ -294,7 +297,7 @@ class Client:
             if self._writers.get(str(writer.name)) is writer:
                 del self._writers[str(writer.name)]
                 with contextlib.suppress(CometError), writer.turn():
-                    release_writer(writer)
+                    writer.release(writer.failure or ShardLostError(f"shard {writer.name} was lost"))
 
     def lease_shard(self, stream: str, shard_id: int, group: str) -> ShardCursor | None:
         """A group's place in a shard, or None while the shard does not exist or another consumer holds it."""
@@ -319,7 +322,7 @@ class Client:
         self._lock = threading.RLock()
         self._flusher = None
         for writer in self._writers.values():
-            writer.abandon()
+            writer.release(ShardLostError(f"shard {writer.name} is the parent process's; nothing was stored"))
         self._writers = {}
         self._cursors = weakref.WeakSet()
         self._ledger.after_fork_in_child()
@@ -368,7 +371,7 @@ class Client:
         if str(name) in self._writers:
             return
         with contextlib.suppress(CometError), self._lock:
-            close_writer(ShardWriter(self._context(name), wait=0))
+            close_writer(ShardWriter(self._context(name), wait=0), self._closed_error())
 
     def _close_orphan(self, name: ShardName) -> bool:
         """Close the active segment of a shard that nobody writes. Called under the ledger's lock."""
@@ -384,7 +387,7 @@ class Client:
         except CometError:
             return False
         finally:
-            release_writer(writer)
+            writer.release(self._closed_error())
         return True
 
     def _start_flusher(self) -> None:
@@ -415,4 +418,7 @@ class Client:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the client of {self.data_dir} is closed")
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"the client of {self.data_dir} is closed; nothing was stored")

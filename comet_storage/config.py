@@ -16,6 +16,9 @@ MAX_FILE_SIZE_MIN = 4 * KIB
 MAX_FILE_SIZE_MAX = 3 * GIB
 """Offsets inside a segment are 32 bit in its checks and frames; 3 GiB leaves room for one frame beyond the limit."""
 ENTRY_BYTES_MAX = 256 * MIB
+SYNC_INTERVAL_MIN = 0.01
+DURATION_MAX = 300
+LANES_MAX = 1024
 AUTOMATIC_FILE_SIZE_MAX = 64 * MIB
 SMALL_FILES_BYTES = 256 * KIB
 """Room kept aside for pages, locks, group records and directories, and for the steps of eviction itself."""
@@ -31,13 +34,13 @@ class StorageConfig:
     """How entries are stored."""
 
     max_file_size: int | None = None
-    """Bytes at which a segment is closed. None: the smaller of 64 MiB and an eighth of ``max_total_size`` per lane."""
+    """Bytes at which a segment is closed. None: 64 MiB, or an eighth of ``max_total_size`` per lane if that is less."""
     durability: str = "process"
-    """``process``: survives kill -9 at once and a power cut after ``sync_interval``. ``always``: synced before append returns."""
+    """``process``: survives kill -9 at once, a power cut after ``sync_interval``. ``always``: both when append returns."""
     sync_interval: float | timedelta = 1.0
     """Seconds within which the background flusher makes everything durable."""
     write_method: str = "auto"
-    """``mmap``, ``pwrite``, or ``auto``: mmap where the filesystem guarantees that preallocated blocks can be stored to."""
+    """``mmap``, ``pwrite``, or ``auto``: mmap where the filesystem guarantees that preallocated blocks are kept."""
     max_entry_bytes: int = 16 * MIB
     max_append_bytes: int = 64 * MIB
     allow_network_filesystem: bool = False
@@ -49,8 +52,10 @@ class StorageConfig:
             yield f"storage.max_file_size is {size}: must be {MAX_FILE_SIZE_MIN} to {MAX_FILE_SIZE_MAX} bytes, or None"
         if self.durability not in {"process", "always"}:
             yield f"storage.durability is {self.durability!r}: must be 'process' or 'always'"
-        if not 0.01 <= seconds(self.sync_interval) <= 300:
-            yield f"storage.sync_interval is {self.sync_interval}: must be 0.01 to 300 seconds"
+        if not SYNC_INTERVAL_MIN <= seconds(self.sync_interval) <= DURATION_MAX:
+            yield (
+                f"storage.sync_interval is {self.sync_interval}: must be {SYNC_INTERVAL_MIN} to {DURATION_MAX} seconds"
+            )
         if self.write_method not in {"auto", "mmap", "pwrite"}:
             yield f"storage.write_method is {self.write_method!r}: must be 'auto', 'mmap' or 'pwrite'"
         if not 1 <= self.max_entry_bytes <= ENTRY_BYTES_MAX:
@@ -75,10 +80,10 @@ class ConcurrencyConfig:
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for every broken rule."""
-        if not 0 <= seconds(self.lock_timeout) <= 300:
-            yield f"concurrency.lock_timeout is {self.lock_timeout}: must be 0 to 300 seconds"
-        if not 1 <= self.lanes <= 1024:
-            yield f"concurrency.lanes is {self.lanes}: must be 1 to 1024"
+        if not 0 <= seconds(self.lock_timeout) <= DURATION_MAX:
+            yield f"concurrency.lock_timeout is {self.lock_timeout}: must be 0 to {DURATION_MAX} seconds"
+        if not 1 <= self.lanes <= LANES_MAX:
+            yield f"concurrency.lanes is {self.lanes}: must be 1 to {LANES_MAX}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,7 @@ class RetentionConfig:
     max_total_size: int = 1 * GIB
     """Bound on the allocated bytes of every file and directory of the log."""
     when_full: str = "evict_oldest"
-    """``evict_oldest``: the oldest closed segments go first, counted. ``reject_new``: appends fail with LogFullError."""
+    """``evict_oldest``: the oldest closed segments go, counted. ``reject_new``: appends fail with LogFullError."""
     min_free_bytes: int = 0
     """Free bytes of the volume below which the log takes no new blocks."""
 

@@ -61,7 +61,9 @@ class Consumer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def shards(self) -> list[int]:
@@ -156,7 +158,8 @@ class Consumer:
             if target > following:
                 raise AckError(f"cannot go to entry {target} of shard {shard}: the next one will be {following}")
             cursor.tracker.reset(target)
-            cursor.lease.commit(cursor.tracker.record)
+            with storage_errors(self._client.data_dir):
+                cursor.lease.commit(cursor.tracker.record)
 
     def sync(self) -> None:
         """Return when all acknowledgements so far survive a power cut."""
@@ -206,7 +209,9 @@ class Consumer:
     def _held(self, shard: int) -> ShardCursor:
         cursor = self._cursor(shard)
         if cursor is None:
-            raise AckError(f"shard {shard} of {self.stream} does not exist, or another consumer of {self.group!r} has it")
+            raise AckError(
+                f"shard {shard} of {self.stream} does not exist, or another consumer of {self.group!r} has it"
+            )
         return cursor
 
     def _cursor(self, shard: int) -> ShardCursor | None:
@@ -222,6 +227,7 @@ class Consumer:
             fork.adopt()
         if self._closed:
             raise ClosedError(f"consumer of group {self.group!r} is closed")
+        self._client._check_open()  # noqa: SLF001 - without its client a consumer is closed as well
 
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
@@ -235,5 +241,3 @@ def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((number, number + 1))
     return ranges
-
-

@@ -57,7 +57,7 @@ class CometError(Exception):
 
 
 class ConfigError(CometError, ValueError):
-    """A configuration value is wrong. The message names every wrong key, its value and the rule. Mend it; do not retry."""
+    """A setting is wrong. The message names every wrong key, its value and the rule. Mend it; do not retry."""
 
 
 class InvalidStreamName(CometError, ValueError):
@@ -98,7 +98,7 @@ class ReentrantAppendError(CometError):
 
 
 class ShardOwnedError(CometError):
-    """Another live writer owns the shard; the message names it. Wait for it to end, use another shard or shared mode."""
+    """Another live writer owns the shard; the message names it. Wait for its end, use another shard or shared mode."""
 
     retryable = True
 

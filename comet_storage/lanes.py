@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from comet_storage._os import fork
+from comet_storage._shard.batch import check_batch
 from comet_storage.errors import LogFullError, LogMovedError, ReentrantAppendError, ShardLostError, ShardOwnedError
 from comet_storage.names import ShardName, parse_stream
 from comet_storage.types import MessageIDs, message_ids
@@ -42,6 +43,7 @@ class LaneWriter:
             fork.adopt()
         writer = self._writer
         if writer is None:
+            check_batch(entries)
             if not entries:
                 return message_ids(0, 0, 0)
             writer = self._claim()

@@ -71,13 +71,18 @@ def all_shard_streams(namespace: str, version: str, shard_count: int = DEFAULT_S
     return [shard_stream_name(namespace, version, shard_id) for shard_id in all_shards_range(shard_count)]
 
 
+def _is_text(name: object) -> bool:
+    """Callers without a type checker pass anything."""
+    return isinstance(name, str)
+
+
 def parse_shard_stream(name: str) -> ShardName:
     """Parse a full shard name.
 
     Raises:
         InvalidStreamName: the name is not ``namespace:version:shard:NNNN`` in its one canonical spelling.
     """
-    match = _SHARD_STREAM.fullmatch(name) if isinstance(name, str) else None
+    match = _SHARD_STREAM.fullmatch(name) if _is_text(name) else None
     if match is None:
         raise InvalidStreamName(
             f"invalid shard stream name {name!r}: expected 'namespace:version:shard:NNNN', parts of letters, digits, "
@@ -98,7 +103,7 @@ def parse_stream(name: str) -> tuple[str, str]:
     Raises:
         InvalidStreamName: the name has another form.
     """
-    match = _STREAM.fullmatch(name) if isinstance(name, str) else None
+    match = _STREAM.fullmatch(name) if _is_text(name) else None
     if match is None:
         raise InvalidStreamName(
             f"invalid stream name {name!r}: expected 'namespace:version' or 'namespace:version:shard:*', "
@@ -113,7 +118,7 @@ def parse_group(name: str) -> str:
     Raises:
         InvalidStreamName: it is empty, too long (128) or has other characters than letters, digits, '.', '_', '-'.
     """
-    if not isinstance(name, str) or _GROUP.fullmatch(name) is None:
+    if not _is_text(name) or _GROUP.fullmatch(name) is None:
         raise InvalidStreamName(
             f"invalid group name {name!r}: expected 1 to 128 letters, digits, '.', '_' or '-', "
             "starting with a letter or digit"

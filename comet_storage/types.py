@@ -36,21 +36,21 @@ class MessageIDs(Sequence[MessageID]):
     """The ids of one append call: consecutive numbers of one shard, made into objects only when looked at."""
 
     # Without a constructor: the append path makes one per call, and sets the attributes itself.
-    __slots__ = ("count", "first", "shard_id")
+    __slots__ = ("first", "shard_id", "size")
 
-    count: int
     first: int
     shard_id: int
+    size: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     @overload
     def __getitem__(self, index: int) -> MessageID: ...
     @overload
     def __getitem__(self, index: slice) -> list[MessageID]: ...
     def __getitem__(self, index: int | slice) -> MessageID | list[MessageID]:
-        numbers = range(self.first, self.first + self.count)
+        numbers = range(self.first, self.first + self.size)
         if isinstance(index, slice):
             return [MessageID(self.shard_id, number) for number in numbers[index]]
         return MessageID(self.shard_id, numbers[index])
@@ -63,7 +63,7 @@ class MessageIDs(Sequence[MessageID]):
     __hash__ = None  # type: ignore[assignment]  # compares equal to lists, which have no hash either
 
     def __repr__(self) -> str:
-        return f"MessageIDs(shard_id={self.shard_id}, first={self.first}, count={self.count})"
+        return f"MessageIDs(shard_id={self.shard_id}, first={self.first}, size={self.size})"
 
 
 def message_ids(shard_id: int, first: int, count: int) -> MessageIDs:
@@ -71,7 +71,7 @@ def message_ids(shard_id: int, first: int, count: int) -> MessageIDs:
     ids = MessageIDs()
     ids.shard_id = shard_id
     ids.first = first
-    ids.count = count
+    ids.size = count
     return ids
 
 

@@ -33,4 +33,4 @@ def decode_footer(data: bytes, salt: int) -> tuple[list[tuple[int, int]], int] |
     if end > len(data) or check != crc32(data[16:end], salt):
         return None
     values = struct.unpack_from(f"<{2 * count}Q", data, HEAD_BYTES)
-    return list(zip(values[::2], values[1::2])), end_entry
+    return list(zip(values[::2], values[1::2], strict=True)), end_entry

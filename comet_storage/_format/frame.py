@@ -36,7 +36,7 @@ class FrameHeader(NamedTuple):
     body_crc: int
     first_entry: int
     timestamp: int
-    count: int
+    count: int  # type: ignore[assignment]  # entries of the frame; hides tuple.count, which nobody needs here
     codec: int
 
     @property
@@ -57,7 +57,7 @@ def encode_frame(first_entry: int, timestamp: int, entries: list[bytes], salt: i
 
 
 def decode_header(buffer: bytes | memoryview, at: int, salt: int, offset: int) -> FrameHeader | None:
-    """The header at ``buffer[at:]`` of the frame at ``offset`` in its segment, or None when it does not prove itself."""
+    """The header at ``buffer[at:]`` of the frame at ``offset`` in its segment, or None if it does not prove itself."""
     body_length, body_crc, number, timestamp, kind, check = _unpack_header(buffer, at)
     if check != crc32(buffer[at : at + FRAME_HEADER_BYTES - 4], salt ^ offset):
         return None

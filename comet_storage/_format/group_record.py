@@ -1,4 +1,4 @@
-"""A consumer group's record of one shard: one of two alternating slots of 2048 bytes (docs/disk-format.md, "Groups")."""
+"""A consumer group's record of one shard: two alternating slots of 2048 bytes (docs/disk-format.md, "Groups")."""
 
 from __future__ import annotations
 
@@ -64,8 +64,11 @@ def decode_group_file(data: bytes) -> tuple[int, GroupRecord] | None:
     if slot is None or len(slot.payload) < _FIELDS.size:
         return None
     *numbers, count = _FIELDS.unpack_from(slot.payload)
+    start, offset, rejected, skipped, evicted, corrupt, lost, generation = numbers
     ranges = []
     for index in range(count):
         first, length, kind = _RANGE.unpack_from(slot.payload, _FIELDS.size + index * _RANGE.size)
         ranges.append((first, first + length, kind))
-    return slot.sequence, GroupRecord(*numbers, ranges=tuple(ranges))
+    return slot.sequence, GroupRecord(
+        start, offset, rejected, skipped, evicted, corrupt, lost, generation, tuple(ranges)
+    )

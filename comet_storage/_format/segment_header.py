@@ -85,7 +85,9 @@ def _decode_copy(copy: bytes) -> SegmentHeader | None:
         return None
     if _CHECK.unpack_from(copy, SECTOR_BYTES - 4)[0] != crc32(copy[:-4], 0):
         return None
-    _, major, _, _, log_id, salt, _, first, base, lost_from, lost_total, capacity, created, _ = _FIELDS.unpack_from(copy)
+    _, major, _, _, log_id, salt, _, first, base, lost_from, lost_total, capacity, created, _ = _FIELDS.unpack_from(
+        copy
+    )
     if major != FORMAT_MAJOR:
         raise UnsupportedFormatError(f"segment has format version {major}; this release reads version {FORMAT_MAJOR}")
     (length,) = _NAME.unpack_from(copy, _NAME_OFFSET)

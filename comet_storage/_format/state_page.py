@@ -1,8 +1,8 @@
 """Layout of a shard's state page: 4096 bytes, mapped and shared (docs/disk-format.md, "State page").
 
-    sector 0   hot words, each stored by one machine store (u64)
-    sector 1-2 identity slots: who claimed the shard last, in which boot
-    sector 3-4 durable slots: up to where everything is on the disk, and the number ceiling
+sector 0   hot words, each stored by one machine store (u64)
+sector 1-2 identity slots: who claimed the shard last, in which boot
+sector 3-4 durable slots: up to where everything is on the disk, and the number ceiling
 """
 
 from __future__ import annotations

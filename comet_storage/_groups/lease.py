@@ -26,10 +26,12 @@ class Lease:
             AckError: the lease is lost: the record was deleted or replaced.
         """
         self.check()
-        self._sequence += 1
-        slot = encode_group_slot(self._sequence, record)
+        sequence = self._sequence + 1
+        slot = encode_group_slot(sequence, record)
         self._door.failpoint("group.before_commit")
-        self._door.write(self._fd, slot, self._sequence % 2 * GROUP_SLOT_BYTES)
+        self._door.write(self._fd, slot, sequence % 2 * GROUP_SLOT_BYTES)
+        # Only now: a write that failed may have torn its slot, and the next one may not replace the other.
+        self._sequence = sequence
         self._dirty = True
 
     def check(self) -> None:

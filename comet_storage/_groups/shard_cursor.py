@@ -26,7 +26,9 @@ def frame_messages(stream: str, shard_id: int, frame: Frame, first: int, end: in
     base = header.first_entry
     timestamp = header.timestamp
     return [
-        StreamMessage(stream, MessageID(shard_id, number), raw[starts[number - base] : bounds[number - base]], timestamp)
+        StreamMessage(
+            stream, MessageID(shard_id, number), raw[starts[number - base] : bounds[number - base]], timestamp
+        )
         for number in range(max(first, base), min(end, base + header.count))
     ]
 

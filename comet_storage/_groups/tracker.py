@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from comet_storage._format.group_record import DELIVERED, REJECTED, GroupRecord
-from comet_storage._shard.reader import Gap
+from comet_storage._shard.reader import Gap, GapKind
 
 
 @dataclass
 class Tracker:
     """The record of a group in one shard, and the gaps that were met above its offset.
 
-    Invariant: ``ranges`` and ``gaps`` are sorted, do not overlap, and start above ``record.offset``; a range or gap that
-    reaches the offset is folded into it at once, so every number below the offset has its class.
+    Invariant: ``ranges`` and ``gaps`` are sorted, do not overlap, and start above ``record.offset``; a range or gap
+    that reaches the offset is folded into it at once, so every number below the offset has its class.
     """
 
     record: GroupRecord
@@ -125,7 +126,9 @@ class Tracker:
         ranges = tuple(
             (first, end, REJECTED if kind else DELIVERED) for first, end, kind in rest if kind in {"", "rejected"}
         )
-        self.gaps = [Gap(first, end, kind) for first, end, kind in rest if kind in {"evicted", "corrupt", "lost"}]
+        self.gaps = [
+            Gap(first, end, cast("GapKind", kind)) for first, end, kind in rest if kind not in {"", "rejected"}
+        ]
         self.record = replace(record, offset=offset, ranges=ranges, **counts)
         return moved
 

@@ -18,7 +18,7 @@ def open_directory(door: Door, path: str, *, read_only: bool, allow_network: boo
         UnsupportedFilesystemError: it is on a network filesystem.
         StorageIOError: it cannot be made, read or written.
     """
-    path = os.path.abspath(path)
+    path = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the symbolic links that are refused below
     with storage_errors(path):
         if not read_only:
             _make(door, path)

@@ -23,6 +23,8 @@ from comet_storage.errors import LogFullError, StorageIOError
 BLOCK_BYTES = 512
 """Unit of ``st_blocks``, on every filesystem."""
 
+MappedFile = mmap.mmap
+
 LOCK_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOCK_UN = fcntl.LOCK_UN
 

@@ -16,12 +16,9 @@ _ZEROS = bytes(128 * 1024)
 TOUCH_BYTES = len(_ZEROS)
 """Bytes that are touched ahead at a time: about 50 us."""
 
-try:
-    _pwrite = ctypes.PyDLL(None, use_errno=True).pwrite
-    _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
-    _pwrite.restype = ctypes.c_ssize_t
-except (OSError, AttributeError):  # pragma: no cover - a C library that does not export pwrite
-    _pwrite = None
+_pwrite = ctypes.PyDLL(None, use_errno=True).pwrite
+_pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
+_pwrite.restype = ctypes.c_ssize_t
 
 
 def write_keeping_gil(fd: int, data: bytes, offset: int) -> None:
@@ -31,13 +28,10 @@ def write_keeping_gil(fd: int, data: bytes, offset: int) -> None:
         OSError: as :func:`os.pwrite`.
     """
     while data:
-        if _pwrite is None:  # pragma: no cover - a C library that does not export pwrite
-            written = os.pwrite(fd, data, offset)
-        else:
-            written = _pwrite(fd, data, len(data), offset)
-            if written < 0:
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code))
+        written = _pwrite(fd, data, len(data), offset)
+        if written < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
         offset += written
         data = data[written:] if written < len(data) else b""
 

@@ -6,11 +6,14 @@ that stores through a map. A failed ``pwrite`` is an exception instead, and a st
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
+from comet_storage._format.state_page import HINT_NUMBER, HINT_POSITION
 from comet_storage._os.door import Door
 
 _WORD = struct.Struct("<Q")
+_WORDS = struct.Struct("<QQ")
 
 
 class PwriteBytes:
@@ -31,18 +34,29 @@ class PwriteBytes:
 
 
 class PwriteWords:
-    """A file as an array of 64-bit words."""
+    """A state page as an array of 64-bit words.
+
+    The two words of the hint are written together, with the second, and only if that works: what they belong to was
+    published before, and an append that is published may not fail.
+    """
 
     def __init__(self, door: Door, fd: int) -> None:
         self._door = door
         self._fd = fd
+        self._hint_number = 0
 
     def __getitem__(self, index: int) -> int:
         value: int = _WORD.unpack(self._door.read(self._fd, 8, 8 * index))[0]
         return value
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._door.write(self._fd, _WORD.pack(value), 8 * index)
+        if index == HINT_NUMBER:
+            self._hint_number = value
+        elif index == HINT_POSITION:
+            with contextlib.suppress(OSError):
+                self._door.write(self._fd, _WORDS.pack(self._hint_number, value), 8 * HINT_NUMBER)
+        else:
+            self._door.write(self._fd, _WORD.pack(value), 8 * index)
 
     def release(self) -> None:
         """Nothing to release."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
@@ -10,7 +11,6 @@ from comet_storage._format.limits import (
     INDEX_INTERVAL_BYTES,
     PAGE_BYTES,
     SEGMENT_HEADER_BYTES,
-    aligned,
 )
 from comet_storage._os.gil_keeping import TOUCH_BYTES
 from comet_storage._os.pwrite import PwriteBytes
@@ -190,7 +190,9 @@ class ActiveSegment:
         before = self._door.descriptor_status(self.fd).allocated
         self._door.truncate(self.fd, end)
         self.unmap()
-        return before - self._door.descriptor_status(self.fd).allocated
+        after = self._door.descriptor_status(self.fd)
+        # Evicted meanwhile: the ledger does not count it any more.
+        return before - after.allocated if after.links else 0
 
     def trim(self) -> int:
         """Give back the blocks behind the cursor, keeping the segment usable for :meth:`reopened` later."""
@@ -244,10 +246,12 @@ def create_segment(
 ) -> ActiveSegment:
     """Make a new segment under its final name.
 
-    1. A temporary file is created, sized and preallocated. A crash leaves it for the next claim to remove.
+    1. A temporary file is created, sized and preallocated. A crash leaves it for the next caller to remove.
     2. The header is written. The same.
     3. The file gets its name. A crash leaves an empty last segment, in which the next writer goes on.
     """
+    with contextlib.suppress(FileNotFoundError):
+        door.unlink(temporary)
     fd = door.open(temporary, write=True, create=True, exclusive=True)
     try:
         door.truncate(fd, header.capacity)

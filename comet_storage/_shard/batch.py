@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+
 from comet_storage._format.checksum import crc32_keeping_gil
-from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_ENTRIES_MAX
+from comet_storage._format.limits import FRAME_ENTRIES_MAX
 from comet_storage._segment.active import MAPPED_FRAME_BYTES, LargeBody
 from comet_storage._shard.context import WriterSettings
 from comet_storage.errors import BatchTooLarge, EntryTooLarge, InvalidEntryError
@@ -32,10 +33,22 @@ def entry_bytes(entry: object, index: int = 0) -> bytes:
         return entry
     try:
         return memoryview(entry).tobytes()  # type: ignore[arg-type]  # any object with the buffer protocol
-    except TypeError:
+    except (TypeError, ValueError, BufferError):
         raise InvalidEntryError(
             f"entry {index} is {type(entry).__name__}, not bytes-like; nothing was appended"
         ) from None
+
+
+def check_batch(entries: object) -> None:
+    """Refuse what is no sequence of entries: one entry without brackets, an iterator, a set.
+
+    Raises:
+        InvalidEntryError: it is none.
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, (str, bytes, bytearray, memoryview)):
+        raise InvalidEntryError(
+            f"entries is one {type(entries).__name__}; pass a list of bytes-like entries; nothing was appended"
+        )
 
 
 def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | LargeBody:
@@ -46,18 +59,16 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | L
         EntryTooLarge: an entry is over ``max_entry_bytes``.
         BatchTooLarge: the whole is over ``max_append_bytes`` or has too many entries.
     """
-    if isinstance(entries, (str, bytes, bytearray, memoryview)):
-        raise InvalidEntryError(
-            f"entries is one {type(entries).__name__}; pass a list of bytes-like entries; nothing was appended"
-        )
+    if type(entries) is not list and type(entries) is not tuple:
+        check_batch(entries)
     try:
         return _pack(entries, settings)  # type: ignore[arg-type]  # checked by joining them
-    except (TypeError, _LengthsDisagree):
+    except (TypeError, ValueError, BufferError, _LengthsDisagreeError):
         plain = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
         return _pack(plain, settings)
 
 
-class _LengthsDisagree(Exception):
+class _LengthsDisagreeError(Exception):
     """``len`` of an entry is not its number of bytes, as with a memoryview of wider items."""
 
 
@@ -67,23 +78,26 @@ def _pack(entries: Sequence[bytes], settings: WriterSettings) -> bytes | LargeBo
     count = len(lengths)
     prefix = struct.pack(f"<{count}I", *lengths) if count > 1 else b""
     total = len(prefix) + size
-    if total <= MAPPED_FRAME_BYTES <= settings.max_entry_bytes:
+    if total > MAPPED_FRAME_BYTES or settings.max_entry_bytes < MAPPED_FRAME_BYTES:
+        _check_size(lengths, size, settings)
+    if total <= MAPPED_FRAME_BYTES:
         body = b"".join((prefix, *entries))
         if len(body) != total:
-            raise _LengthsDisagree
+            raise _LengthsDisagreeError
         return body
-    _check_size(lengths, size, settings)
     per_piece = max(1, _JOIN_BYTES * count // max(size, 1))
     pieces = [b"".join(entries[start : start + per_piece]) for start in range(0, count, per_piece)]
     if sum(map(len, pieces)) != size:
-        raise _LengthsDisagree
+        raise _LengthsDisagreeError
     return LargeBody(total, [prefix, *pieces])
 
 
 def _check_size(lengths: list[int], size: int, settings: WriterSettings) -> None:
     count, largest = len(lengths), max(lengths)
     if count > FRAME_ENTRIES_MAX:
-        raise BatchTooLarge(f"{count} entries in one append call; the most is {FRAME_ENTRIES_MAX}; nothing was appended")
+        raise BatchTooLarge(
+            f"{count} entries in one append call; the most is {FRAME_ENTRIES_MAX}; nothing was appended"
+        )
     if largest > settings.max_entry_bytes:
         raise EntryTooLarge(
             f"an entry of {largest} bytes; the most is {settings.max_entry_bytes} (max_entry_bytes); "

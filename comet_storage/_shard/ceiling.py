@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from comet_storage._format.state_page import CEILING, Durable
 from comet_storage._shard.page import WriterPage
 
@@ -14,10 +16,15 @@ class Ceiling:
 
     After a power cut the numbers between the last durable one and the ceiling cannot be told from numbers that were
     given out, so they count as lost; therefore the steps start small and grow only with use.
+
+    Args:
+        durable: what is known to be on the disk.
+        keep: stores a second copy, where a state page that is lost does not take it along.
     """
 
-    def __init__(self, durable: Durable) -> None:
+    def __init__(self, durable: Durable, *, keep: Callable[[Durable], None]) -> None:
         self.durable = durable
+        self._keep = keep
         self._step = STEP_MIN
 
     def ensure(self, page: WriterPage, number: int) -> int:
@@ -42,11 +49,15 @@ class Ceiling:
         page.words[CEILING] = number
         self.durable = self.durable._replace(ceiling=number)
         page.write_durable(self.durable)
+        self._keep(self.durable)
 
     def record(self, page: WriterPage, durable: Durable) -> None:
         """Store what is durable. It counts when the page is synced; until then nothing may rely on its ceiling."""
+        raised = durable.ceiling != self.durable.ceiling
         self.durable = durable
         page.write_durable(durable)
+        if raised:
+            self._keep(durable)
 
     def _raise(self, page: WriterPage, ceiling: int) -> None:
         found = page.durable() or self.durable

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from comet_storage._format.limits import PAGE_BYTES, SEGMENT_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
 from comet_storage._format.state_page import (
+    ACTIVE_SEGMENT,
     ALLOCATED,
     GENERATION,
     MAGIC_WORD,
@@ -86,10 +87,12 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
     """Find the end of a shard under its lock and make the page say so.
 
     1. What an interrupted rotation left is removed.
-    2. If the end is in doubt, a new segment is begun (:func:`create_segment`). A crash leaves it empty and last.
-    3. The abandoned segment gets its end mark and loses its unused blocks. A crash leaves blocks taken.
-    4. The lock file names this process and boot. A crash leaves a holder without a claim.
-    5. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
+    2. If the end is in doubt, the page gets the new generation and the new segment's name, so that no other process
+       of a shared shard goes on in what it has open. A crash leaves that, and the next process finds the end anew.
+    3. The new segment is begun (:func:`create_segment`). A crash leaves it empty and last.
+    4. The abandoned segment gets its end mark and loses its unused blocks. A crash leaves blocks taken.
+    5. The lock file names this process and boot. A crash leaves a holder without a claim.
+    6. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
     """
     door, layout = context.door, context.layout
     with contextlib.suppress(FileNotFoundError):
@@ -99,26 +102,36 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
     page = WriterPage(door, layout.state_page, mapped=context.settings.mapped, reserve=context.reserve)
     active = None
     try:
-        evidence = gather_evidence(context, page, holder_boot=str(details.get("boot", "")), lock_ceiling=lock_ceiling)
+        evidence = gather_evidence(page, holder_boot=str(details.get("boot", "")), lock_ceiling=lock_ceiling)
         tail = find_tail(context, evidence)
         door.failpoint("claim.before_segment")
         allocated = page.words[ALLOCATED] if evidence.same_page else 0
-        active = _continued(context, tail, allocated) or _begun(context, tail)
-        door.failpoint("claim.before_page")
         generation = _next_generation(page, evidence, details)
+        active = _continued(context, tail, allocated)
+        if active is None:
+            page.words[ALLOCATED] = 0
+            page.words[ACTIVE_SEGMENT] = tail.next_number
+            page.words[GENERATION] = generation
+            active = _begun(context, tail)
+        door.failpoint("claim.before_page")
         lock.write_holder(boot=door.boot_id().hex(), generation=generation)
         page.write_identity(page.make_identity(generation))
         offset, number = active.cursor
         durable = _believable_durable(evidence, tail, offset + active.delta)
+        if page.made:
+            # A power cut must not take away the page, and the ceiling in it, that later numbers rely on.
+            page.sync()
+            door.sync_directory(layout.directory)
         page.publish(
             offset + active.delta,
             number,
             generation=generation,
             active=active.first_entry,
             allocated=active.allocated,
-            ceiling=durable.ceiling if durable.ceiling >= number else number,
+            ceiling=max(durable.ceiling, number),
         )
-        return Claim(lock, page, generation, Ceiling(durable), active)
+        ceiling = Ceiling(durable, keep=lambda recorded: _write_lock_ceiling(context, lock, recorded))
+        return Claim(lock, page, generation, ceiling, active)
     except BaseException:
         if active is not None:
             active.close()
@@ -126,7 +139,7 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
         raise
 
 
-def write_lock_ceiling(context: ShardContext, lock: LockFile, durable: Durable) -> None:
+def _write_lock_ceiling(context: ShardContext, lock: LockFile, durable: Durable) -> None:
     """Keep a second copy of the ceiling where a lost state page does not take it along."""
     context.door.write(lock.fd, encode_durable(0, durable).ljust(_CEILING_BYTES, b"\0"), _CEILING_OFFSET)
 

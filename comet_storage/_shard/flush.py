@@ -24,7 +24,7 @@ def flush_writer(writer: ShardWriter) -> None:
     """
     door, layout = writer.context.door, writer.context.layout
     writer.finish_closed()
-    with writer.exclusive() as active:
+    with writer.exclusive():
         writer.look_at_page()
         active = writer.active
         active.step = max(active.step // 2, STEP_BYTES_MIN)
@@ -53,23 +53,17 @@ def flush_writer(writer: ShardWriter) -> None:
         writer.page.words[CEILING] = max(writer.page.words[CEILING], writer.ceiling.durable.ceiling)
 
 
-def close_writer(writer: ShardWriter) -> None:
-    """Make everything durable and let go of the shard. Does not raise; what fails is left to the next claim."""
+def close_writer(writer: ShardWriter, failure: CometError) -> None:
+    """Make everything durable and let go of the shard; later appends raise ``failure``.
+
+    Does not raise; what fails is left to the next claim.
+    """
     with contextlib.suppress(CometError, OSError):
         flush_writer(writer)
         with writer.exclusive():
             writer.close_segment()
     with contextlib.suppress(CometError), writer.turn():
-        release_writer(writer)
-
-
-def release_writer(writer: ShardWriter) -> None:
-    """Let go of descriptors, maps and lock as they are, as a crash would."""
-    writer.active.close()
-    while writer.closing:
-        writer.closing.popleft().close()
-    writer.page.close()
-    writer.file_lock.close()
+        writer.release(failure)
 
 
 def _sync_path(writer: ShardWriter, path: str) -> None:

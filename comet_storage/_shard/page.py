@@ -24,7 +24,7 @@ from comet_storage._format.state_page import (
     encode_durable,
     encode_identity,
 )
-from comet_storage._os.door import Door
+from comet_storage._os.door import Door, MappedFile
 from comet_storage._os.pwrite import PwriteWords
 from comet_storage._segment.active import Reserve
 
@@ -46,7 +46,8 @@ class WriterPage:
         self.fd = door.open(path, write=True, create=True)
         self._map = None
         try:
-            if door.descriptor_status(self.fd).size < PAGE_BYTES:
+            self.made = door.descriptor_status(self.fd).size < PAGE_BYTES
+            if self.made:
                 reserve(PAGE_BYTES, lambda: door.allocate(self.fd, 0, PAGE_BYTES))
             if mapped:
                 self._map = door.map_file(self.fd, PAGE_BYTES)
@@ -130,7 +131,7 @@ class ReaderPage:
         self._door = door
         self._path = path
         self._key: tuple[int, int] | None = None
-        self._map = None
+        self._map: MappedFile | None = None
         self._words: Words | None = None
         self._boot_checked = False
 

@@ -84,7 +84,7 @@ class ShardReader:
         return published, published
 
     def frames(self, number: int) -> Iterator[Frame | Gap]:
-        """Frames that hold ``number`` and what follows, with a gap wherever numbers are missing, up to what is published.
+        """Frames that hold ``number`` and what follows, up to what is published, with a gap where numbers are missing.
 
         The first frame may begin with lower numbers.
         """
@@ -194,7 +194,7 @@ class ShardReader:
             yield Gap(lost_from, first, "lost")
 
     def _missing(self, first: int, end: int, index: int) -> Iterator[Gap]:
-        """Gaps for numbers that no frame holds: lost where a later segment was begun after a power cut, else corrupt."""
+        """Gaps for numbers that no frame holds: lost where a later segment began after a power cut, else corrupt."""
         for later in self._segments[index + 1 :]:
             header = self._header(later)
             if header is None or header.lost_from >= header.first_entry or header.lost_from >= end:

@@ -21,9 +21,9 @@ from comet_storage._format.state_page import (
     Durable,
     Identity,
 )
-from comet_storage._shard.group_file import read_group_record
 from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.group_file import read_group_record
 from comet_storage._shard.page import WriterPage
 
 
@@ -65,7 +65,7 @@ class Evidence:
     ceiling: int
 
 
-def gather_evidence(context: ShardContext, page: WriterPage, *, holder_boot: str, lock_ceiling: int) -> Evidence:
+def gather_evidence(page: WriterPage, *, holder_boot: str, lock_ceiling: int) -> Evidence:
     """Read page and lock file."""
     identity, durable = page.identity(), page.durable()
     here = page.make_identity(0)
@@ -105,7 +105,9 @@ def find_tail(context: ShardContext, evidence: Evidence) -> Tail:
             # A segment without a header is left where it is; its name still tells a number that is used up.
             if segment.header is not None:
                 unreadable = floor.unreadable if floor.unreadable > segments[-1] else 0
-                return _tail_of(segment, segment.header, evidence, max(floor.offsets, unreadable), doubt=bool(unreadable))
+                return _tail_of(
+                    segment, segment.header, evidence, max(floor.offsets, unreadable), doubt=bool(unreadable)
+                )
         finally:
             segment.close()
         floor = _Floor(floor.offsets, max(floor.unreadable, segments[-1] + 1))

@@ -58,13 +58,16 @@ class SharedShardWriter(ShardWriter):
         return claim
 
     def _enter(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         self._lock_file()
         self._refresh()
 
     def _leave(self) -> None:
         # Also when taking it failed: an exception may arise as the lock call returns, and freeing a lock that was not
         # had does no harm.
-        self._flock(self.file_lock.fd, LOCK_UN)
+        if self.file_lock.fd >= 0:
+            self._flock(self.file_lock.fd, LOCK_UN)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:
@@ -79,6 +82,8 @@ class SharedShardWriter(ShardWriter):
     def close_segment(self) -> None:
         """On closing: record that nothing can be lost. Others may be appending, so no blocks are given back."""
         if self.ceiling.durable.position == self._words[PUBLISHED]:
+            # First the generation: the others must not go on giving out numbers under the higher ceiling.
+            self._words[GENERATION] = self.generation = self.generation + 1
             self.ceiling.lower(self.page, self.active.cursor[1])
             self.page.sync()
 
@@ -112,7 +117,8 @@ class SharedShardWriter(ShardWriter):
             self._recover()
             return
         try:
-            if words[ACTIVE_SEGMENT] != self.active.first_entry:
+            # A recovery or an owner in between may have cut the file, or put another one under its name.
+            if words[ACTIVE_SEGMENT] != self.active.first_entry or words[GENERATION] != self.generation:
                 self._switch_segment(words[ACTIVE_SEGMENT])
             self._follow(words[PUBLISHED])
         except (CorruptLogError, FileNotFoundError):

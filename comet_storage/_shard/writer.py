@@ -30,12 +30,18 @@ from comet_storage._format.state_page import (
     PUBLISHED,
 )
 from comet_storage._os.door import as_storage_error, storage_errors
-from comet_storage._segment.active import SINGLES_PER_LIMIT, ActiveSegment, create_segment
+from comet_storage._segment.active import SINGLES_PER_LIMIT, ActiveSegment, LargeBody, create_segment
 from comet_storage._segment.file import Frame, SegmentFile
-from comet_storage._shard.batch import LargeBody, body_checksum, pack_batch
-from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard, segment_capacity, write_lock_ceiling
+from comet_storage._shard.batch import body_checksum, pack_batch
+from comet_storage._shard.claim import (
+    OWNER_WAIT,
+    Claim,
+    claim_shard,
+    recover_shard,
+    segment_capacity,
+)
 from comet_storage._shard.context import ShardContext
-from comet_storage._shard.page import WriterPage
+from comet_storage._shard.page import Words, WriterPage
 from comet_storage.errors import CometError, LogBusyError, LogMovedError, ReentrantAppendError, ShardLostError
 from comet_storage.types import MessageIDs, message_ids
 
@@ -86,7 +92,7 @@ class ShardWriter:
         self.generation = claim.generation
         self.ceiling = claim.ceiling
         self.active = claim.active
-        self._words = claim.page.words
+        self._words: Words = claim.page.words
         self._rotating = False
 
     # The append path.
@@ -97,10 +103,15 @@ class ShardWriter:
         Raises:
             CometError: one of its kinds; nothing was stored.
         """
-        count = len(entries)
+        try:
+            count = len(entries)
+            small = count == 1 and type(entries[0]) is bytes and len(entries[0]) <= self._small
+        except (TypeError, LookupError):
+            check_batch(entries)
+            raise
         body: bytes | LargeBody
-        if count == 1 and type(entries[0]) is bytes and len(entries[0]) <= self._small:
-            body = entries[0]
+        if small:
+            body = entries[0]  # type: ignore[assignment]  # it is bytes
             length = len(body)
         elif count:
             body = pack_batch(entries, self._settings)
@@ -134,7 +145,7 @@ class ShardWriter:
             head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
             head += pack_check(crc32(head, salt ^ offset))
             if length <= SMALL_ENTRY_BYTES:
-                active.data[offset:stop] = head + body
+                active.data[offset:stop] = head + body  # type: ignore[operator]  # bytes: large bodies are larger
             else:
                 active.store(offset, head, body)
             if self._sync_each_append:
@@ -156,7 +167,7 @@ class ShardWriter:
         ids = MessageIDs()
         ids.shard_id = self._shard_id
         ids.first = number
-        ids.count = count
+        ids.size = count
         return ids
 
     # The slow path: room, rotation, doubts.
@@ -182,14 +193,18 @@ class ShardWriter:
         """Go on in a new segment.
 
         1. The old segment is stopped: its limit is 0. An exception from here on makes the next append reload.
-        2. The new segment is created under its name (:func:`create_segment`). A crash leaves an empty last segment.
-        3. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
+        2. The page names the new segment, so that no other process of a shared shard goes on in the old one. A crash
+           leaves the name of a segment that does not exist, and the next process finds the end anew.
+        3. The new segment is created under its name (:func:`create_segment`). A crash leaves an empty last segment.
+        4. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
         """
         old = self.active
         offset, number = old.cursor
         self._rotating = True
         old.limit = 0
         layout = self.context.layout
+        self._words[ALLOCATED] = 0
+        self._words[ACTIVE_SEGMENT] = number
         header = SegmentHeader(
             log_id=self._settings.log_id,
             salt=int.from_bytes(self.context.door.random_bytes(4), "little"),
@@ -210,7 +225,10 @@ class ShardWriter:
             reserve=self.context.reserve,
             step=old.step,
         )
-        self._words[ACTIVE_SEGMENT] = number
+        if self._sync_each_append:
+            # What is synced later must not be lost with its name or its header.
+            self.context.door.sync_data(new.fd)
+            self.context.door.sync_directory(layout.directory)
         self.active = new
         self._rotating = False
         old.mark_end()
@@ -305,7 +323,6 @@ class ShardWriter:
         self.context.release(active.trim())
         self.ceiling.lower(self.page, active.cursor[1])
         self.page.sync()
-        write_lock_ceiling(self.context, self.file_lock, self.ceiling.durable)
 
     def _reload(self) -> None:
         """Find the end anew, after an exception in the middle of a rotation."""
@@ -330,7 +347,7 @@ class ShardWriter:
             self._check()
 
     def _check(self) -> None:
-        """Page and cursor differ: an append was interrupted behind its publication, the page is damaged, or all is lost."""
+        """Page and cursor differ: an append was interrupted, the page is damaged, or the shard is lost."""
         self.look_for_loss()
         if not self._advance_cursor():
             self.restore_page()
@@ -402,14 +419,28 @@ class ShardWriter:
             ceiling=self.ceiling.durable.ceiling,
         )
 
-    def abandon(self) -> None:
-        """In a forked child: let go of the parent's descriptors and maps without freeing its lock."""
-        self._busy = False
-        for segment in (self.active, *self.closing):
-            segment.close()
-        self.closing.clear()
+    def release(self, failure: CometError) -> None:
+        """Let go of descriptors, maps and lock as they are, as a crash would. Later appends raise ``failure``."""
+        self.failure = failure
+        self._words = _ReleasedWords()
+        self.active.close()
+        while self.closing:
+            self.closing.popleft().close()
         self.page.close()
         self.file_lock.close()
+
+
+class _ReleasedWords:
+    """The hot words of a writer that let go of its page: equal to nothing, so that an append looks for the reason."""
+
+    def __getitem__(self, index: int) -> int:
+        return -1
+
+    def __setitem__(self, index: int, value: int) -> None:
+        raise ValueError("the state page was released")
+
+    def release(self) -> None:
+        """Already released."""
 
 
 _BUSY_CODE = frozenset({ShardWriter.append.__code__, ShardWriter.turn.__wrapped__.__code__})  # type: ignore[attr-defined]
