@@ -349,7 +349,13 @@ class Client:
 
     def _context(self, name: ShardName) -> ShardContext:
         return ShardContext(
-            self._door, name, self._layout.shard(name), self._settings, self._ledger.reserve, self._ledger.release
+            self._door,
+            name,
+            self._layout.shard(name),
+            self._settings,
+            self._ledger.reserve,
+            self._ledger.release,
+            self._wake_flusher,
         )
 
     def _new_reader(self, name: ShardName) -> ShardReader:
@@ -392,7 +398,7 @@ class Client:
 
     def _start_flusher(self) -> None:
         if self._flusher is None and not self._closed:
-            self._flusher = Flusher(self._flush, seconds(self._config.storage.sync_interval))
+            self._flusher = Flusher(self._flush, self._grow_ahead, seconds(self._config.storage.sync_interval))
             self._flusher.start()
 
     def _flush(self) -> None:
@@ -410,6 +416,17 @@ class Client:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def _grow_ahead(self) -> None:
+        for writer in list(self._writers.values()):
+            with contextlib.suppress(CometError):
+                writer.grow_ahead()
+                writer.finish_closed()
+
+    def _wake_flusher(self) -> None:
+        flusher = self._flusher
+        if flusher is not None:
+            flusher.wake()
 
     def _check_writable(self) -> None:
         self._check_open()

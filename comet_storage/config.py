@@ -36,7 +36,7 @@ class StorageConfig:
     max_file_size: int | None = None
     """Bytes at which a segment is closed. None: 64 MiB, or an eighth of ``max_total_size`` per lane if that is less."""
     durability: str = "process"
-    """``process``: survives kill -9 at once, a power cut after ``sync_interval``. ``always``: both when append returns."""
+    """``process``: survives kill -9 at once, power cuts after ``sync_interval``; ``always``: both at once."""
     sync_interval: float | timedelta = 1.0
     """Seconds within which the background flusher makes everything durable."""
     write_method: str = "auto"

@@ -24,6 +24,11 @@ def encode_footer(points: list[tuple[int, int]], end_entry: int, salt: int) -> b
     return MAGIC + struct.pack("<II", len(points), crc32(tail, salt)) + tail
 
 
+def points_bytes(head: bytes) -> int:
+    """Bytes of the points behind the head of a footer; 0 for anything else."""
+    return 16 * _HEAD.unpack(head)[1] if len(head) == HEAD_BYTES and head[:8] == MAGIC else 0
+
+
 def decode_footer(data: bytes, salt: int) -> tuple[list[tuple[int, int]], int] | None:
     """Points and end entry, or None when the bytes do not prove themselves."""
     if len(data) < HEAD_BYTES or data[:8] != MAGIC:

@@ -23,6 +23,8 @@ from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES,
 CODEC_RAW = 0
 MARKER_OFFSET = 12
 """Where in a header the four bytes of :func:`marker` are."""
+KIND_OFFSET = 27
+"""Where in a header the byte with codec and flags is."""
 
 pack_head = struct.Struct("<IIQQI").pack
 pack_check = struct.Struct("<I").pack

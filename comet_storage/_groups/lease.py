@@ -12,12 +12,13 @@ from comet_storage.errors import AckError
 class Lease:
     """One live consumer's hold on a group's record of one shard."""
 
-    def __init__(self, door: Door, path: str, sequence: int, fd: int) -> None:
+    def __init__(self, door: Door, path: str, sequence: int, fd: int, *, made: bool) -> None:
         self._door = door
         self._path = path
         self._sequence = sequence
         self._fd = fd
         self._dirty = False
+        self._made = made
 
     def commit(self, record: GroupRecord) -> None:
         """Store the record in the older slot. It survives kill -9 at once, a power cut after :meth:`sync`.
@@ -44,6 +45,9 @@ class Lease:
         if self._dirty and self._fd >= 0:
             self._dirty = False
             self._door.sync_data(self._fd)
+            if self._made:
+                self._door.sync_directory(self._path.rpartition("/")[0])
+                self._made = False
 
     def close(self) -> None:
         """Free the lease."""
@@ -59,11 +63,12 @@ def take_lease(door: Door, path: str, reserve: Reserve, initial: GroupRecord) ->
         if not door.try_lock(fd):
             door.close(fd)
             return None
-        if door.descriptor_status(fd).size < GROUP_FILE_BYTES:
+        made = door.descriptor_status(fd).size < GROUP_FILE_BYTES
+        if made:
             reserve(PAGE_BYTES, lambda: door.allocate(fd, 0, GROUP_FILE_BYTES))
         found = decode_group_file(door.read(fd, GROUP_FILE_BYTES, 0))
         sequence, record = found or (0, initial)
-        lease = Lease(door, path, sequence, fd)
+        lease = Lease(door, path, sequence, fd, made=made)
         record = GroupRecord(**{**record.__dict__, "generation": record.generation + 1})
         lease.commit(record)
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,17 @@ _LOG_INTERVAL = 60.0
 
 
 class Flusher:
-    """Calls ``work`` every ``interval`` seconds until stopped. Errors are kept and logged at most once a minute."""
+    """Calls ``work`` every ``interval`` seconds until stopped, and ``hurry`` soon after each :meth:`wake`.
 
-    def __init__(self, work: Callable[[], None], interval: float) -> None:
+    Errors are kept and logged at most once a minute.
+    """
+
+    def __init__(self, work: Callable[[], None], hurry: Callable[[], None], interval: float) -> None:
         self._work = work
+        self._hurry = hurry
         self._interval = interval
-        self._stopped = threading.Event()
+        # Unlike an event's or a condition's, its ``put`` may be interrupted by a signal handler that puts as well.
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._logged_at = float("-inf")
         self.last_error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="comet-flusher", daemon=True)
@@ -30,16 +36,29 @@ class Flusher:
             return False
         return True
 
+    def wake(self) -> None:
+        """Have ``hurry`` called soon. Safe in signal handlers."""
+        self._calls.put(self._hurry)
+
     def stop(self) -> None:
         """End the thread and wait for it."""
-        self._stopped.set()
+        self._calls.put(None)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval):
+        due = time.monotonic() + self._interval
+        work: Callable[[], None] | None
+        while True:
             try:
-                self._work()
+                work = self._calls.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                work = self._work
+                due = time.monotonic() + self._interval
+            if work is None:
+                return
+            try:
+                work()
             except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one round meets
                 self._note(error)
 

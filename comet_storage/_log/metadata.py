@@ -63,7 +63,7 @@ def decode_metadata(data: bytes) -> LogMetadata | None:
             int(members["max_file_size"]),
             str(members["when_full"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

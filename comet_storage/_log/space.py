@@ -105,16 +105,11 @@ class SpaceLedger:
         self.close()
 
     def _measure(self, directory: str) -> int:
-        total = 0
         try:
-            found = self._door.list_status(directory)
+            total, directories = self._door.list_blocks(directory)
         except FileNotFoundError:
             return 0
-        for name, status in found:
-            total += status.allocated
-            if status.is_directory:
-                total += self._measure(f"{directory}/{name}")
-        return total
+        return total + sum(self._measure(f"{directory}/{name}") for name in directories)
 
     def _check_free_space(self, size: int) -> None:
         if self._min_free_bytes and self._door.free_bytes(self._layout.root) - size < self._min_free_bytes:

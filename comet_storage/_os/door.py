@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._os.filesystem import filesystem_type
-from comet_storage._os.gil_keeping import touch, write_keeping_gil
+from comet_storage._os.gil_keeping import rename_keeping_gil, touch, write_keeping_gil
 from comet_storage.errors import LogFullError, StorageIOError
 
 BLOCK_BYTES = 512
@@ -99,8 +99,8 @@ class Door:
             os.close(fd)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a file a new name, replacing what had it."""
-        os.rename(source, target)
+        """Give a file a new name, replacing what had it. Keeps the GIL: a rotation in an append waits for no thread."""
+        rename_keeping_gil(source, target)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name; fails when the name is taken."""
@@ -140,6 +140,23 @@ class Door:
                 with contextlib.suppress(FileNotFoundError):
                     found.append((entry.name, _status(entry.stat(follow_symlinks=False))))
         return found
+
+    def list_blocks(self, path: str) -> tuple[int, list[str]]:
+        """Bytes of the blocks of all names in one directory, and which of them are directories. Lean: logs are long."""
+        total, directories = 0, []
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in os.listdir(fd):
+                try:
+                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                total += found.st_blocks
+                if stat.S_ISDIR(found.st_mode):
+                    directories.append(name)
+        finally:
+            os.close(fd)
+        return total * BLOCK_BYTES, directories
 
     def free_bytes(self, path: str) -> int:
         """Bytes of the volume that an unprivileged process may still take."""

@@ -1,4 +1,4 @@
-"""``pwrite`` that keeps the GIL, for stores to preallocated blocks of a mapped segment.
+"""System calls of the append path that keep the GIL.
 
 The first store to a preallocated page through a map costs a fault with a journal transaction (4-30 us); a ``pwrite``
 to it costs 1 us, and faults after it 0.3 us. But :func:`os.pwrite` releases the GIL, and a thread that lets the GIL go
@@ -16,7 +16,11 @@ _ZEROS = bytes(128 * 1024)
 TOUCH_BYTES = len(_ZEROS)
 """Bytes that are touched ahead at a time: about 50 us."""
 
-_pwrite = ctypes.PyDLL(None, use_errno=True).pwrite
+_library = ctypes.PyDLL(None, use_errno=True)
+_rename = _library.rename
+_rename.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_rename.restype = ctypes.c_int
+_pwrite = _library.pwrite
 _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
 _pwrite.restype = ctypes.c_ssize_t
 
@@ -34,6 +38,17 @@ def write_keeping_gil(fd: int, data: bytes, offset: int) -> None:
             raise OSError(code, os.strerror(code))
         offset += written
         data = data[written:] if written < len(data) else b""
+
+
+def rename_keeping_gil(source: str, target: str) -> None:
+    """Give a file a new name, replacing what had it.
+
+    Raises:
+        OSError: as :func:`os.rename`.
+    """
+    if _rename(os.fsencode(source), os.fsencode(target)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), source)
 
 
 def touch(fd: int, offset: int, length: int) -> None:

@@ -14,6 +14,9 @@ from comet_storage.errors import LogBusyError
 HOLDER_BYTES = 1024
 """Holder text at the start of a lock file; what lies behind belongs to the lock's user."""
 
+_COMMAND_CHARACTERS = 256
+"""With at most two bytes each, and the other members, the text stays within HOLDER_BYTES."""
+
 _FIRST_WAIT = 50e-6
 _LONGEST_WAIT = 5e-3
 
@@ -74,9 +77,10 @@ class LockFile:
         """Whether the open file is still the one that has the name."""
         try:
             named = self._door.status(self.path)
+            opened = self._door.descriptor_status(self.fd)
         except OSError:
+            # No such file, or a descriptor that somebody closed.
             return False
-        opened = self._door.descriptor_status(self.fd)
         return (named.device, named.inode) == (opened.device, opened.inode)
 
     def write_holder(self, **details: object) -> None:
@@ -85,7 +89,7 @@ class LockFile:
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "command": " ".join(sys.argv)[:256],
+                "command": _printable(" ".join(sys.argv)[:_COMMAND_CHARACTERS]),
                 "since": datetime.fromtimestamp(self._door.wall_clock_ns() / 1e9, timezone.utc).isoformat(),
                 **details,
             }
@@ -96,7 +100,7 @@ class LockFile:
         """What the last holder wrote, empty when that cannot be read."""
         try:
             details = json.loads(self._door.read(self.fd, HOLDER_BYTES, 0).strip(b" \0"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return details if isinstance(details, dict) else {}
 
@@ -108,3 +112,8 @@ class LockFile:
         return "process {pid} on {host} ({command}) since {since}".format(
             **{key: details.get(key, "?") for key in ("pid", "host", "command", "since")}
         )
+
+
+def _printable(text: str) -> str:
+    """Text with a question mark for what JSON would spend six bytes on."""
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
@@ -40,6 +39,10 @@ STEP_BYTES_MAX = 16 * 1024 * 1024
 step is several system calls, and each of them lets other threads have the GIL."""
 
 
+FRAMES_PER_STEP = 8
+"""A step has room for at least as many frames of the size at hand."""
+
+
 class LargeBody(NamedTuple):
     """A frame's body in pieces, too large to be copied once more."""
 
@@ -61,6 +64,11 @@ class Reserve(Protocol):
     def __call__(self, size: int, allocate: Callable[[], None]) -> None: ...
 
 
+def open_storage(door: Door, fd: int, size: int, *, mapped: bool) -> Storage:
+    """A file of ``size`` bytes as a target of stores."""
+    return door.map_file(fd, size) if mapped else PwriteBytes(door, fd)
+
+
 class ActiveSegment:
     """One segment open for appending.
 
@@ -72,20 +80,23 @@ class ActiveSegment:
         delta: log position minus offset in the file.
     """
 
-    def __init__(self, door: Door, fd: int, header: SegmentHeader, *, mapped: bool) -> None:
+    def __init__(
+        self, door: Door, fd: int, header: SegmentHeader, *, mapped: bool, data: Storage | None = None
+    ) -> None:
         self._door = door
         self.fd = fd
         self.header = header
         self.salt = header.salt
         self.mask = header.salt << 32
         self.delta = header.base_position - SEGMENT_HEADER_BYTES
-        self.data: Storage = door.map_file(fd, header.capacity) if mapped else PwriteBytes(door, fd)
+        self.data: Storage = open_storage(door, fd, header.capacity, mapped=mapped) if data is None else data
         self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
         self.limit = 0
         self.number_limit = 0
         self.allocated = 0
         self._mapped = mapped
         self._touched = 0
+        self._growth_asked_at = 0
         self.step = STEP_BYTES_MIN
         self.points: list[tuple[int, int]] = []
 
@@ -150,7 +161,8 @@ class ActiveSegment:
             LogFullError: there is no room for ``end``; nothing changed.
         """
         least = _whole_pages(end)
-        target = max(least, min(_whole_pages(self.allocated + self.step), self.capacity))
+        step = max(self.step, min(FRAMES_PER_STEP * (end - self.cursor[0]), STEP_BYTES_MAX))
+        target = max(least, min(_whole_pages(self.allocated + step), self.capacity))
         try:
             self._allocate(target, reserve)
         except LogFullError:
@@ -158,6 +170,15 @@ class ActiveSegment:
                 raise
             self._allocate(least, reserve)
         self.step = min(2 * self.step, STEP_BYTES_MAX)
+
+    def wants_growth(self) -> bool:
+        """Whether the flusher should preallocate, here or a next segment, before an append has to; once per step."""
+        left = self.allocated - self.cursor[0]
+        enough = self.step // 2 if self.allocated < self.capacity else self.capacity // 2
+        if left >= enough or self._growth_asked_at == self.allocated:
+            return False
+        self._growth_asked_at = self.allocated
+        return True
 
     def _allocate(self, target: int, reserve: Reserve) -> None:
         start = self.allocated
@@ -234,60 +255,4 @@ class _Closed:
 _CLOSED = _Closed()
 
 
-def create_segment(
-    door: Door,
-    temporary: str,
-    path: str,
-    header: SegmentHeader,
-    *,
-    mapped: bool,
-    reserve: Reserve,
-    step: int = STEP_BYTES_MIN,
-) -> ActiveSegment:
-    """Make a new segment under its final name.
-
-    1. A temporary file is created, sized and preallocated. A crash leaves it for the next caller to remove.
-    2. The header is written. The same.
-    3. The file gets its name. A crash leaves an empty last segment, in which the next writer goes on.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        door.unlink(temporary)
-    fd = door.open(temporary, write=True, create=True, exclusive=True)
-    try:
-        door.truncate(fd, header.capacity)
-        segment = ActiveSegment(door, fd, header, mapped=mapped)
-        segment.step = step
-        segment.grow(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES, reserve)
-        door.failpoint("rotate.before_header")
-        door.write(fd, header.encode(), 0)
-        door.failpoint("rotate.before_rename")
-        door.rename(temporary, path)
-    except BaseException:
-        door.close(fd)
-        raise
-    door.failpoint("rotate.after_rename")
-    return segment
-
-
-def reopen_segment(
-    door: Door, path: str, header: SegmentHeader, cursor: tuple[int, int], *, mapped: bool, allocated: int
-) -> ActiveSegment:
-    """Open an existing segment to append at ``cursor``.
-
-    ``allocated`` is up to where it is known to have blocks; a segment that was trimmed has them up to the cursor.
-    """
-    fd = door.open(path, write=True)
-    try:
-        if door.descriptor_status(fd).size < header.capacity:
-            door.truncate(fd, header.capacity)
-            allocated = 0
-        segment = ActiveSegment(door, fd, header, mapped=mapped)
-    except BaseException:
-        door.close(fd)
-        raise
-    segment.cursor = cursor
-    segment.allocated = min(max(allocated, cursor[0] // PAGE_BYTES * PAGE_BYTES), header.capacity)
-    return segment
-
-
-__all__ = ["END_MARK", "ActiveSegment", "Reserve", "Storage", "create_segment", "reopen_segment"]
+__all__ = ["END_MARK", "STEP_BYTES_MIN", "ActiveSegment", "LargeBody", "Reserve", "Storage"]

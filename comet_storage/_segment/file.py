@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32_keeping_gil
-from comet_storage._format.footer import decode_footer
-from comet_storage._format.frame import MARKER_OFFSET, FrameHeader, decode_header, marker
+from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
+from comet_storage._format.frame import CODEC_RAW, KIND_OFFSET, MARKER_OFFSET, FrameHeader, decode_header, marker
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
 from comet_storage._os.door import Door
 
 READ_BYTES = 256 * 1024
-SEARCH_BYTES = 1024 * 1024
+CHECKED_ALWAYS_BYTES = 4096
+"""Bodies up to this size are checked however much was checked in vain before."""
 
 
 class Frame(NamedTuple):
@@ -61,9 +62,15 @@ class SegmentFile:
         """Size of the file now, in bytes."""
         return self._door.descriptor_status(self.fd).size
 
+    def is_linked(self) -> bool:
+        """Whether the file still has a name."""
+        return self._door.descriptor_status(self.fd).links > 0
+
     def footer(self, end: int, salt: int) -> list[tuple[int, int]]:
         """Points (entry number, offset) of the sparse index behind the frames, empty where there is none."""
-        found = decode_footer(self.read(max(0, self.size() - end), end), salt)
+        head = self.read(HEAD_BYTES, end)
+        rest = min(points_bytes(head), self.size())
+        found = decode_footer(head + self.read(rest, end + len(head)), salt)
         return found[0] if found else []
 
     def walk(self, offset: int, end: int, number: int) -> Iterator[Frame | Damage]:
@@ -112,11 +119,12 @@ class _Walker:
         """What is at ``offset``."""
         header = self._header(offset, number)
         if header is None:
-            return self._search(offset, offset + FRAME_ALIGNMENT, number, None)
+            return self._search(offset, offset + FRAME_ALIGNMENT, number)
         following = header.first_entry + header.count
-        if self._budget is not None and self._failed_bytes > self._budget and not self._coherent(offset, header):
+        overdrawn = self._budget is not None and self._failed_bytes > self._budget
+        if overdrawn and header.body_length > CHECKED_ALWAYS_BYTES and not self._coherent(offset, header):
             # Many long false lengths: checking each would read the same bytes again and again.
-            return self._search(offset, offset + FRAME_ALIGNMENT, number, None)
+            return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
         if len(body) == header.body_length and crc32_keeping_gil(body, self._salt) == header.body_crc:
             return Frame(offset, header, body)
@@ -125,7 +133,7 @@ class _Walker:
         self._failed_bytes += header.body_length
         if self._coherent(offset, header):
             return Damage(offset, offset + header.size, following)
-        return self._search(offset, offset + FRAME_ALIGNMENT, number, None)
+        return self._search(offset, offset + FRAME_ALIGNMENT, number)
 
     def _header(self, offset: int, number: int) -> FrameHeader | None:
         data = self._bytes(offset, FRAME_HEADER_BYTES)
@@ -143,7 +151,10 @@ class _Walker:
         following = offset + header.size
         if following >= self._end:
             return True
-        data = self._read(FRAME_HEADER_BYTES, following)
+        at = following - self._window_start
+        data: bytes | memoryview = self._window[at : at + FRAME_HEADER_BYTES] if at >= 0 else b""
+        if len(data) < FRAME_HEADER_BYTES:
+            data = self._read(FRAME_HEADER_BYTES, following)
         successor = decode_header(data, 0, self._salt, following) if len(data) == FRAME_HEADER_BYTES else None
         return successor is not None and successor.first_entry == header.first_entry + header.count
 
@@ -156,31 +167,37 @@ class _Walker:
             self._window_start, start = offset, 0
         return memoryview(self._window)[start : start + size]
 
-    def _search(self, damage: int, offset: int, number: int, next_number: int | None) -> Damage:
-        """The damage from ``damage`` up to the next header that proves itself at or behind ``offset``."""
-        marks = {marker(self._salt, number), marker(self._salt, number + (1 << 32))}
-        while offset < self._end:
-            chunk = self._read(min(SEARCH_BYTES, self._end - offset), offset)
-            if len(chunk) < FRAME_HEADER_BYTES:
-                break
-            for candidate in sorted(_marked(chunk, marks, offset)):
-                header = decode_header(chunk, candidate - offset, self._salt, candidate)
-                if header is not None and self._fits(candidate, header, number):
-                    return Damage(damage, candidate, next_number)
-            # Overlap by one header, so that none is cut in two.
-            offset += len(chunk) - FRAME_HEADER_BYTES + FRAME_ALIGNMENT
+    def _search(self, damage: int, offset: int, number: int) -> Damage:
+        """The damage from ``damage`` up to the next header that proves itself at or behind ``offset``.
+
+        Each byte is searched once, at the speed of ``bytes.find``, and only what looks like a header is checked.
+        """
+        marks = {marker(self._salt, number), marker(self._salt, number + self._end)}
+        while len(self._bytes(offset, FRAME_HEADER_BYTES)) == FRAME_HEADER_BYTES:
+            window, start = self._window, self._window_start
+            found = [self._first_header(window, offset - start, mark, number) for mark in marks]
+            candidates = [candidate for candidate in found if candidate is not None]
+            if candidates:
+                return Damage(damage, min(candidates), None)
+            # Overlap by less than one header, so that none is cut in two.
+            offset = start + len(window) - FRAME_HEADER_BYTES + FRAME_ALIGNMENT
             offset -= offset % FRAME_ALIGNMENT
-        return Damage(damage, self._end, next_number)
+        return Damage(damage, self._end, None)
 
-
-def _marked(chunk: bytes, marks: set[bytes], offset: int) -> list[int]:
-    """Offsets in the segment at which a whole header with one of the marks could start."""
-    found = []
-    for mark in marks:
-        at = chunk.find(mark, MARKER_OFFSET)
-        while at >= 0:
-            start = at - MARKER_OFFSET
-            if (offset + start) % FRAME_ALIGNMENT == 0 and start + FRAME_HEADER_BYTES <= len(chunk):
-                found.append(offset + start)
-            at = chunk.find(mark, at + 1)
-    return found
+    def _first_header(self, window: bytes, at: int, mark: bytes, number: int) -> int | None:
+        """Offset in the segment of the first header with ``mark`` that proves itself at or behind ``window[at:]``."""
+        start, last = self._window_start, len(window) - FRAME_HEADER_BYTES
+        while True:
+            at = window.find(mark, at + MARKER_OFFSET) - MARKER_OFFSET
+            if not 0 <= at <= last:
+                return None
+            beside = (start + at) % FRAME_ALIGNMENT
+            if beside:
+                at += FRAME_ALIGNMENT - beside
+                continue
+            # No codec but raw and no flags: a cheap look at one byte before the check.
+            if window[at + KIND_OFFSET] == CODEC_RAW:
+                header = decode_header(window, at, self._salt, start + at)
+                if header is not None and self._fits(start + at, header, number):
+                    return start + at
+            at += FRAME_ALIGNMENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from comet_storage._format.state_page import CEILING, Durable
@@ -24,16 +25,22 @@ class Ceiling:
 
     def __init__(self, durable: Durable, *, keep: Callable[[Durable], None]) -> None:
         self.durable = durable
+        self.lock = threading.RLock()
+        """Held while a durable slot is written: the flusher does that while appends go on."""
         self._keep = keep
         self._step = STEP_MIN
 
-    def ensure(self, page: WriterPage, number: int) -> int:
-        """Return the durable ceiling when it is at least ``number``. May wait for the disk."""
+    def ensure(self, page: WriterPage, number: int, count: int) -> int:
+        """Return the durable ceiling when it is at least ``number``; ``count`` is what one append takes of it.
+
+        May wait for the disk.
+        """
         ceiling = page.words[CEILING]
         if number > ceiling:
-            self._step = min(2 * self._step, STEP_MAX)
-            self._raise(page, number + self._step)
-            ceiling = self.durable.ceiling
+            with self.lock:
+                self._step = min(max(4 * self._step, 16 * count), STEP_MAX)
+                self._raise(page, number + self._step)
+                ceiling = self.durable.ceiling
         return ceiling
 
     def ahead(self, page: WriterPage, number: int) -> int:

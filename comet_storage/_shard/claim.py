@@ -18,7 +18,8 @@ from comet_storage._format.state_page import (
     encode_durable,
 )
 from comet_storage._os.locks import HOLDER_BYTES, LockFile
-from comet_storage._segment.active import END_MARK, ActiveSegment, create_segment, reopen_segment
+from comet_storage._segment.active import END_MARK, ActiveSegment
+from comet_storage._segment.opening import begin_segment, prepare_segment, reopen_segment
 from comet_storage._shard.ceiling import Ceiling
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.page import WriterPage
@@ -89,14 +90,15 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
     1. What an interrupted rotation left is removed.
     2. If the end is in doubt, the page gets the new generation and the new segment's name, so that no other process
        of a shared shard goes on in what it has open. A crash leaves that, and the next process finds the end anew.
-    3. The new segment is begun (:func:`create_segment`). A crash leaves it empty and last.
+    3. The new segment is begun (:func:`begin_segment`). A crash leaves it empty and last.
     4. The abandoned segment gets its end mark and loses its unused blocks. A crash leaves blocks taken.
     5. The lock file names this process and boot. A crash leaves a holder without a claim.
     6. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
     """
     door, layout = context.door, context.layout
-    with contextlib.suppress(FileNotFoundError):
-        door.unlink(layout.prepared)
+    for leftover in (layout.prepared, layout.prepared_ahead):
+        with contextlib.suppress(FileNotFoundError):
+            door.unlink(leftover)
     details = lock.holder_details()
     lock_ceiling = decode_ceiling(door.read(lock.fd, _CEILING_BYTES, _CEILING_OFFSET))
     page = WriterPage(door, layout.state_page, mapped=context.settings.mapped, reserve=context.reserve)
@@ -118,10 +120,12 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
         page.write_identity(page.make_identity(generation))
         offset, number = active.cursor
         durable = _believable_durable(evidence, tail, offset + active.delta)
-        if page.made:
-            # A power cut must not take away the page, and the ceiling in it, that later numbers rely on.
+        if durable != evidence.durable:
+            # The ceiling is relied on from here on, so it must be where a power cut cannot take it away.
+            page.write_durable(durable)
             page.sync()
-            door.sync_directory(layout.directory)
+            if page.made:
+                door.sync_directory(layout.directory)
         page.publish(
             offset + active.delta,
             number,
@@ -163,25 +167,25 @@ def _continued(context: ShardContext, tail: Tail, allocated: int) -> ActiveSegme
 def _begun(context: ShardContext, tail: Tail) -> ActiveSegment:
     """A new segment behind everything that any reader can have seen or any writer can have numbered."""
     old = tail.segment
+    prepared = prepare_segment(
+        context.door,
+        context.layout.prepared,
+        segment_capacity(context.settings.segment_size, 0),
+        mapped=context.settings.mapped,
+        reserve=context.reserve,
+    )
     header = SegmentHeader(
         log_id=context.settings.log_id,
-        salt=int.from_bytes(context.door.random_bytes(4), "little"),
+        salt=prepared.salt,
         first_entry=tail.next_number,
         base_position=tail.position,
         lost_from=tail.lost_from,
         lost_total=(old.lost_total if old else 0) + tail.next_number - tail.valid_number,
-        capacity=segment_capacity(context.settings.segment_size, 0),
+        capacity=prepared.capacity,
         created_ns=context.door.wall_clock_ns(),
         shard_name=str(context.name),
     )
-    new = create_segment(
-        context.door,
-        context.layout.prepared,
-        context.layout.segment(tail.next_number),
-        header,
-        mapped=context.settings.mapped,
-        reserve=context.reserve,
-    )
+    new = begin_segment(prepared, context.layout.segment(tail.next_number), header)
     if old is not None and old.first_entry != header.first_entry:
         _retire(context, context.layout.segment(old.first_entry), tail.offset)
     return new

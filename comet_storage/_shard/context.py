@@ -36,3 +36,5 @@ class ShardContext:
     reserve: Reserve
     release: Callable[[int], None]
     """Tells the ledger of blocks that were given back."""
+    wake: Callable[[], None]
+    """Asks the flusher to look at :meth:`ShardWriter.grow_ahead` soon. Safe in signal handlers."""

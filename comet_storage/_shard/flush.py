@@ -24,19 +24,17 @@ def flush_writer(writer: ShardWriter) -> None:
     """
     door, layout = writer.context.door, writer.context.layout
     writer.finish_closed()
-    with writer.exclusive():
-        writer.look_at_page()
-        active = writer.active
-        active.step = max(active.step // 2, STEP_BYTES_MIN)
-        offset, number = active.cursor
-        position = offset + active.delta
+    writer.look_at_page()
+    active, position, number = writer.end()
+    with writer.recording():
         durable = writer.page.durable() or writer.ceiling.durable
         ceiling = writer.ceiling.ahead(writer.page, number)
+    writer.active.step = max(writer.active.step // 2, STEP_BYTES_MIN)
     if durable.position == position and durable.ceiling >= ceiling:
         return
     if durable.position != position:
-        segments = [active.first_entry]
-        if durable.number < active.first_entry:
+        segments = [active]
+        if durable.number < active:
             names = layout.segments()
             segments = names[holding(names, durable.number) :] if names else []
         for first_entry in segments:
@@ -44,13 +42,13 @@ def flush_writer(writer: ShardWriter) -> None:
             with contextlib.suppress(FileNotFoundError):
                 _sync_path(writer, layout.segment(first_entry))
         door.sync_directory(layout.directory)
-    with writer.exclusive():
+    with writer.recording():
         known = writer.page.durable() or durable
         newest = max((known.position, known.number), (position, number))
         writer.ceiling.record(writer.page, Durable(*newest, max(ceiling, known.ceiling)))
     _sync_path(writer, layout.state_page)
-    with writer.exclusive():
-        writer.page.words[CEILING] = max(writer.page.words[CEILING], writer.ceiling.durable.ceiling)
+    with writer.recording():
+        writer.page.words[CEILING] = max(writer.page.words[CEILING], ceiling)
 
 
 def close_writer(writer: ShardWriter, failure: CometError) -> None:

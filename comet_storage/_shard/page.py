@@ -46,10 +46,16 @@ class WriterPage:
         self.fd = door.open(path, write=True, create=True)
         self._map = None
         try:
-            self.made = door.descriptor_status(self.fd).size < PAGE_BYTES
-            if self.made:
+            status = door.descriptor_status(self.fd)
+            self.made = status.size < PAGE_BYTES
+            if self.made or status.allocated < PAGE_BYTES:
                 reserve(PAGE_BYTES, lambda: door.allocate(self.fd, 0, PAGE_BYTES))
             if mapped:
+                identity = self.identity()
+                if identity is None or (identity.device, identity.inode) != (status.device, status.inode):
+                    # The block of a copy may be shared with the original, and a store to it through a map could find
+                    # no room for its own. This finds it, or is an error.
+                    door.write(self.fd, self.read(), 0)
                 self._map = door.map_file(self.fd, PAGE_BYTES)
         except BaseException:
             door.close(self.fd)

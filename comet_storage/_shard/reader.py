@@ -13,6 +13,8 @@ from comet_storage._segment.file import Damage, Frame, SegmentFile
 from comet_storage._shard.layout import ShardLayout, holding
 from comet_storage._shard.page import ReaderPage
 
+_SETTLING_SECONDS = 0.001
+
 GapKind = Literal["evicted", "corrupt", "lost"]
 
 
@@ -42,7 +44,8 @@ class ShardReader:
         self._segment_first = -1
         self._points: list[tuple[int, int]] = []
         self._resume: tuple[int, int] = (-1, 0)
-        self._believed_damage: set[tuple[int, int]] = set()
+        self._settled_below = 0
+        self._losses: dict[int, SegmentHeader | None] = {}
 
     def close(self) -> None:
         """Close the open segment and unmap the page."""
@@ -123,9 +126,7 @@ class ShardReader:
         if segment is not None and header is not None:
             end = min(self._end(header, successor, published), segment.size())
             offset, low = self._locate(segment, number, end)
-            for found in segment.walk(offset, end, low):
-                if isinstance(found, Damage):
-                    found = self._second_look(segment, found, end, number, last=successor is None)  # noqa: PLW2901
+            for found in self._walk(segment, offset, end, low, last=successor is None):
                 if isinstance(found, Damage):
                     if found.next_number is not None and found.next_number > number:
                         yield from self._missing(number, found.next_number, index)
@@ -143,18 +144,25 @@ class ShardReader:
         if successor is not None and number < successor:
             yield from self._missing(number, successor, index)
 
-    def _second_look(
-        self, segment: SegmentFile, damage: Damage, end: int, number: int, *, last: bool
-    ) -> Damage | Frame:
-        """On weakly ordered processors the position of a frame may be seen before its bytes: look again, once."""
-        key = (self._segment_first, damage.offset)
-        if not last or key in self._believed_damage:
-            return damage
-        self._door.sleep(0.001)
-        again = next(segment.walk(damage.offset, end, number), damage)
-        if isinstance(again, Damage):
-            self._believed_damage.add(key)
-        return again
+    def _walk(self, segment: SegmentFile, offset: int, end: int, low: int, *, last: bool) -> Iterator[Frame | Damage]:
+        """The open segment from ``offset`` on.
+
+        On weakly ordered processors the position of a frame may be seen before its bytes. So at the end of a shard new
+        damage is looked at again after a pause; one pause is enough for all that was published before it.
+        """
+        settled = not last
+        walk = segment.walk(offset, end, low)
+        while (found := next(walk, None)) is not None:
+            if isinstance(found, Frame):
+                low = found.header.first_entry + found.header.count
+            elif found.offset >= self._settled_below:
+                if not settled:
+                    settled = True
+                    self._door.sleep(_SETTLING_SECONDS)
+                    walk = segment.walk(found.offset, end, low)
+                    continue
+                self._settled_below = found.offset + 1
+            yield found
 
     def _end(self, header: SegmentHeader, successor: int | None, published: int | None) -> int:
         """Offset behind the last published byte of the open segment."""
@@ -195,9 +203,8 @@ class ShardReader:
 
     def _missing(self, first: int, end: int, index: int) -> Iterator[Gap]:
         """Gaps for numbers that no frame holds: lost where a later segment began after a power cut, else corrupt."""
-        for later in self._segments[index + 1 :]:
-            header = self._header(later)
-            if header is None or header.lost_from >= header.first_entry or header.lost_from >= end:
+        for header in map(self._loss, self._segments[index + 1 :]):
+            if header is None or header.lost_from >= end:
                 continue
             if first < header.lost_from:
                 yield Gap(first, header.lost_from, "corrupt")
@@ -207,6 +214,13 @@ class ShardReader:
                 first = min(end, header.first_entry)
         if first < end:
             yield Gap(first, end, "corrupt")
+
+    def _loss(self, first_entry: int) -> SegmentHeader | None:
+        """The header of a segment if numbers were lost before it; asked of the file once."""
+        if first_entry not in self._losses:
+            header = self._header(first_entry)
+            self._losses[first_entry] = header if header is not None and header.lost_from < first_entry else None
+        return self._losses[first_entry]
 
     def _header(self, first_entry: int) -> SegmentHeader | None:
         if first_entry == self._segment_first and self._segment is not None:
@@ -219,12 +233,13 @@ class ShardReader:
         return segment.header
 
     def _open_segment(self, first_entry: int) -> None:
-        if first_entry == self._segment_first and self._segment is not None:
+        # An empty segment with a torn frame is replaced by another one of the same name; the old file has no name then.
+        if first_entry == self._segment_first and self._segment is not None and self._segment.is_linked():
             return
         segment = SegmentFile(self._door, self._layout.segment(first_entry))
         self._drop_segment()
         self._segment, self._segment_first = segment, first_entry
-        self._points, self._resume = [], (-1, 0)
+        self._points, self._resume, self._settled_below = [], (-1, 0), 0
 
     def _drop_segment(self) -> None:
         if self._segment is not None:

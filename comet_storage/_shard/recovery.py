@@ -7,8 +7,7 @@ and the writer goes on in a new segment: no file is shortened that a reader may 
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comet_storage._format.limits import PAGE_BYTES, SEGMENT_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
@@ -24,7 +23,11 @@ from comet_storage._format.state_page import (
 from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.group_file import read_group_record
+from comet_storage._shard.layout import holding
 from comet_storage._shard.page import WriterPage
+
+_PLAUSIBLE = 1 << 62
+"""No shard gets as far as this number or position, so a word beyond is damaged."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,12 @@ def gather_evidence(page: WriterPage, *, holder_boot: str, lock_ceiling: int) ->
         and identity is not None
         and (identity.boot_id, identity.device, identity.inode) == (here.boot_id, here.device, here.inode)
     )
-    published = page.words[PUBLISHED] if sane else None
-    hint = page.words[HINT_NUMBER] if sane and page.words[HINT_POSITION] == published else None
+    published = page.words[PUBLISHED] if sane and page.words[PUBLISHED] < _PLAUSIBLE else None
+    # The hint is stored behind the publication: one that is ahead proves that the position was damaged.
+    hint = None
+    if published is not None and published <= page.words[HINT_POSITION] < _PLAUSIBLE > page.words[HINT_NUMBER]:
+        hint = page.words[HINT_NUMBER]
+        published = published if published == page.words[HINT_POSITION] else None
     return Evidence(
         published,
         identity,
@@ -92,8 +99,8 @@ def gather_evidence(page: WriterPage, *, holder_boot: str, lock_ceiling: int) ->
 
 def find_tail(context: ShardContext, evidence: Evidence) -> Tail:
     """Decide where the shard ends."""
-    segments = context.layout.segments()
-    floor = _number_floor(context, segments)
+    segments, groups = context.layout.contents()
+    floor = _number_floor(context, segments, groups)
     while segments:
         path = context.layout.segment(segments[-1])
         try:
@@ -105,9 +112,10 @@ def find_tail(context: ShardContext, evidence: Evidence) -> Tail:
             # A segment without a header is left where it is; its name still tells a number that is used up.
             if segment.header is not None:
                 unreadable = floor.unreadable if floor.unreadable > segments[-1] else 0
-                return _tail_of(
+                tail = _tail_of(
                     segment, segment.header, evidence, max(floor.offsets, unreadable), doubt=bool(unreadable)
                 )
+                return tail if tail.exact else replace(tail, lost_from=_lost_from(context, segments, evidence, tail))
         finally:
             segment.close()
         floor = _Floor(floor.offsets, max(floor.unreadable, segments[-1] + 1))
@@ -126,24 +134,24 @@ class _Floor:
     unreadable: int
 
 
-def _number_floor(context: ShardContext, segments: list[int]) -> _Floor:
+def _number_floor(context: ShardContext, segments: list[int], groups: list[str]) -> _Floor:
     """What group records and file names prove to be used up."""
     offsets = segments[-1] if segments else 0
-    with contextlib.suppress(FileNotFoundError):
-        for group in context.layout.groups():
-            record = read_group_record(context.door, context.layout.group(group))
-            if record is not None:
-                offsets = max(offsets, record.offset, *(end for _, end, _ in record.ranges))
+    for group in groups:
+        record = read_group_record(context.door, context.layout.group(group))
+        if record is not None:
+            offsets = max(offsets, record.offset, *(end for _, end, _ in record.ranges))
     return _Floor(offsets, 0)
 
 
 def _tail_of(segment: SegmentFile, header: SegmentHeader, evidence: Evidence, floor: int, *, doubt: bool) -> Tail:
     published = _trusted_position(header, evidence)
     if published is not None and not doubt:
-        number = _verify(segment, header, evidence.durable, published)
-        if number is not None and number >= floor:
-            offset = published - header.base_position + SEGMENT_HEADER_BYTES
-            return Tail(header, offset, number, number, published, number, exact=True)
+        found = _verify(segment, header, evidence.durable, published)
+        if found is not None and found[1] >= floor:
+            offset, number = found
+            position = header.base_position + offset - SEGMENT_HEADER_BYTES
+            return Tail(header, offset, number, number, position, number, exact=True)
     return _searched_tail(segment, header, evidence, floor, doubt=doubt)
 
 
@@ -160,8 +168,14 @@ def _trusted_position(header: SegmentHeader, evidence: Evidence) -> int | None:
     return position
 
 
-def _verify(segment: SegmentFile, header: SegmentHeader, durable: Durable | None, published: int) -> int | None:
-    """The number at the published position if every frame from the last durable position on is whole, else None."""
+def _verify(
+    segment: SegmentFile, header: SegmentHeader, durable: Durable | None, published: int
+) -> tuple[int, int] | None:
+    """Offset and number of the end if every frame from the last durable position on is whole, else None.
+
+    Whole frames behind the published position are taken, too: a writer died before it could publish its last one. So a
+    published position that damage made too low does not let numbers be used twice.
+    """
     shift = SEGMENT_HEADER_BYTES - header.base_position
     offset, number = SEGMENT_HEADER_BYTES, header.first_entry
     if durable is not None and header.base_position <= durable.position <= published and durable.number >= number:
@@ -174,7 +188,14 @@ def _verify(segment: SegmentFile, header: SegmentHeader, durable: Durable | None
             return None
         offset = found.offset + found.header.size
         number = found.header.first_entry + found.header.count
-    return number if offset == end else None
+    if offset != end:
+        return None
+    for found in segment.walk(offset, segment.size(), number):
+        if not isinstance(found, Frame) or found.offset != offset or found.header.first_entry != number:
+            break
+        offset = found.offset + found.header.size
+        number = found.header.first_entry + found.header.count
+    return offset, number
 
 
 def _searched_tail(segment: SegmentFile, header: SegmentHeader, evidence: Evidence, floor: int, *, doubt: bool) -> Tail:
@@ -190,14 +211,32 @@ def _searched_tail(segment: SegmentFile, header: SegmentHeader, evidence: Eviden
         next_number = max(next_number, evidence.hint)
     elif not (evidence.same_boot and untouched):
         next_number = max(next_number, evidence.ceiling, evidence.hint or 0)
-    lost_from = number
-    if not (evidence.same_page or evidence.same_boot) and evidence.durable is not None:
-        lost_from = min(number, max(evidence.durable.number, header.first_entry))
     # Beyond anything that a reader can have seen of this segment.
     position = aligned(header.base_position + max(size, header.capacity) - SEGMENT_HEADER_BYTES)
-    if evidence.published is not None and evidence.published - position <= header.capacity:
+    if evidence.published is not None and (evidence.same_page or evidence.published - position <= header.capacity):
         position = max(position, aligned(evidence.published))
-    return Tail(header, offset, number, next_number, position, lost_from, exact=False)
+    return Tail(header, offset, number, next_number, position, number, exact=False)
+
+
+def _lost_from(context: ShardContext, segments: list[int], evidence: Evidence, tail: Tail) -> int:
+    """The first number that a power cut took; the next number where there was none, or nothing is known of it."""
+    if evidence.same_page or evidence.same_boot:
+        return tail.next_number
+    number = evidence.durable.number if evidence.durable is not None else tail.valid_number
+    for first_entry in segments[holding(segments, number) :]:
+        if first_entry > number:
+            break
+        try:
+            segment = SegmentFile(context.door, context.layout.segment(first_entry))
+        except FileNotFoundError:
+            break
+        try:
+            for found in segment.walk(SEGMENT_HEADER_BYTES, segment.size(), first_entry):
+                if isinstance(found, Frame) and found.header.first_entry <= number:
+                    number = max(number, found.header.first_entry + found.header.count)
+        finally:
+            segment.close()
+    return min(number, tail.next_number)
 
 
 def _zero_behind(segment: SegmentFile, offset: int, size: int) -> bool:

@@ -21,8 +21,9 @@ from comet_storage._format.state_page import (
     PUBLISHED,
 )
 from comet_storage._os.door import LOCK_NOW, LOCK_UN
-from comet_storage._segment.active import ActiveSegment, reopen_segment
+from comet_storage._segment.active import ActiveSegment
 from comet_storage._segment.file import Frame, SegmentFile
+from comet_storage._segment.opening import reopen_segment
 from comet_storage._shard.claim import Claim, open_lock, recover_shard
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.writer import ShardWriter
@@ -78,6 +79,21 @@ class SharedShardWriter(ShardWriter):
                 yield self.active
             finally:
                 self._leave()
+
+    def look_at_page(self) -> None:
+        """Notice a page or lock that was damaged, replaced or removed, and recover from it."""
+        with self.exclusive():
+            if not (self._page_is_sane() and self.page.is_named() and self.file_lock.is_named()):
+                self._check()
+
+    def end(self) -> tuple[int, int, int]:
+        """First entry of the active segment, and position and number of its end, others' appends included."""
+        with self.exclusive():
+            return super().end()
+
+    def recording(self) -> contextlib.AbstractContextManager[object]:
+        """Keep others, also in other processes, from writing durable slots."""
+        return self.exclusive()
 
     def close_segment(self) -> None:
         """On closing: record that nothing can be lost. Others may be appending, so no blocks are given back."""

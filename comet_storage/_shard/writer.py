@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -30,9 +31,10 @@ from comet_storage._format.state_page import (
     PUBLISHED,
 )
 from comet_storage._os.door import as_storage_error, storage_errors
-from comet_storage._segment.active import SINGLES_PER_LIMIT, ActiveSegment, LargeBody, create_segment
+from comet_storage._segment.active import SINGLES_PER_LIMIT, STEP_BYTES_MAX, ActiveSegment, LargeBody
 from comet_storage._segment.file import Frame, SegmentFile
-from comet_storage._shard.batch import body_checksum, pack_batch
+from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment
+from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
 from comet_storage._shard.claim import (
     OWNER_WAIT,
     Claim,
@@ -79,7 +81,9 @@ class ShardWriter:
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         self._busy = False
+        self._turn_of = 0
         self._rotating = False
+        self._prepared: PreparedSegment | None = None
         with storage_errors(context.layout.directory):
             self._adopt(self._claim())
 
@@ -120,9 +124,10 @@ class ShardWriter:
             return message_ids(self._shard_id, 0, 0)
         # Test and set without a call in between, so that no other thread and no signal handler can come between;
         # a lock's acquire and release would cost 250 ns more.
-        if not self._busy:
-            self._busy = True
-        else:
+        while True:
+            if not self._busy:
+                self._busy = True
+                break
             self._wait_for_turn()
         try:
             if self.shared:
@@ -161,9 +166,11 @@ class ShardWriter:
         except OSError as error:
             raise as_storage_error(error, self.context.layout.directory) from error
         finally:
-            if self.shared:
-                self._leave()
-            self._busy = False
+            try:
+                if self.shared:
+                    self._leave()
+            finally:
+                self._busy = False
         ids = MessageIDs()
         ids.shard_id = self._shard_id
         ids.first = number
@@ -183,11 +190,55 @@ class ShardWriter:
         if not active.fits(size):
             active = self._rotate(size)
         # First the ceiling, then the limit that lets the fast path go on: no number is given out above it.
-        ceiling = self.ceiling.ensure(self.page, active.cursor[1] + count + SINGLES_PER_LIMIT)
+        ceiling = self.ceiling.ensure(self.page, active.cursor[1] + count + SINGLES_PER_LIMIT, count)
         active.number_limit = ceiling - SINGLES_PER_LIMIT
         active.make_room(size, self.context.reserve)
         self._words[ALLOCATED] = active.allocated
+        if active.wants_growth():
+            self.context.wake()
         return active
+
+    def grow_ahead(self) -> None:
+        """Preallocate before an append has to; called by the flusher, while appends go on.
+
+        Raises:
+            LogFullError: there is no room; the append that needs it will say so.
+        """
+        door = self.context.door
+        active = self.active
+        start = active.allocated
+        target = min(start + active.step, active.capacity)
+        if self.shared or self.failure is not None:
+            return
+        if start >= active.capacity:
+            self._prepare_ahead()
+        if target <= start or start - active.cursor[0] >= active.step:
+            return
+        # By a descriptor of its own: the append path may close the segment's meanwhile.
+        try:
+            fd = door.open(self.context.layout.segment(active.first_entry), write=True)
+        except FileNotFoundError:
+            return
+        try:
+            with storage_errors(self.context.layout.directory):
+                self.context.reserve(target - start, lambda: door.allocate(fd, start, target - start))
+        finally:
+            door.close(fd)
+        with self.exclusive() as current:
+            if current is active and active.allocated < target:
+                active.allocated = target
+                active.step = min(2 * active.step, STEP_BYTES_MAX)
+                self._words[ALLOCATED] = target
+
+    def end(self) -> tuple[int, int, int]:
+        """First entry of the active segment, and position and number of its end."""
+        active = self.active
+        offset, number = active.cursor
+        return active.first_entry, offset + active.delta, number
+
+    def recording(self) -> contextlib.AbstractContextManager[object]:
+        """Keep others from writing durable slots."""
+        return self.ceiling.lock
 
     def _rotate(self, size: int) -> ActiveSegment:
         """Go on in a new segment.
@@ -195,7 +246,7 @@ class ShardWriter:
         1. The old segment is stopped: its limit is 0. An exception from here on makes the next append reload.
         2. The page names the new segment, so that no other process of a shared shard goes on in the old one. A crash
            leaves the name of a segment that does not exist, and the next process finds the end anew.
-        3. The new segment is created under its name (:func:`create_segment`). A crash leaves an empty last segment.
+        3. The new segment gets its header and name (:func:`begin_segment`). A crash leaves an empty last segment.
         4. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
         """
         old = self.active
@@ -205,26 +256,20 @@ class ShardWriter:
         layout = self.context.layout
         self._words[ALLOCATED] = 0
         self._words[ACTIVE_SEGMENT] = number
+        prepared = self._take_prepared(segment_capacity(self._settings.segment_size, size), old.step)
         header = SegmentHeader(
             log_id=self._settings.log_id,
-            salt=int.from_bytes(self.context.door.random_bytes(4), "little"),
+            salt=prepared.salt,
             first_entry=number,
             base_position=offset + old.delta,
             lost_from=number,
             lost_total=old.header.lost_total,
-            capacity=segment_capacity(self._settings.segment_size, size),
+            capacity=prepared.capacity,
             created_ns=self._now(),
             shard_name=str(self.name),
         )
-        new = create_segment(
-            self.context.door,
-            layout.prepared,
-            layout.segment(number),
-            header,
-            mapped=self._settings.mapped,
-            reserve=self.context.reserve,
-            step=old.step,
-        )
+        new = begin_segment(prepared, layout.segment(number), header)
+        new.step = old.step
         if self._sync_each_append:
             # What is synced later must not be lost with its name or its header.
             self.context.door.sync_data(new.fd)
@@ -236,6 +281,40 @@ class ShardWriter:
         if len(self.closing) > CLOSING_SEGMENTS_MAX:
             self.finish_closed()
         return new
+
+    def _take_prepared(self, capacity: int, step: int) -> PreparedSegment:
+        """The file that the flusher prepared, if it is large enough, or a new one."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.capacity == capacity:
+            return prepared
+        if prepared is not None:
+            prepared.discard()
+        return prepare_segment(
+            self.context.door,
+            self.context.layout.prepared,
+            capacity,
+            mapped=self._settings.mapped,
+            reserve=self.context.reserve,
+            step=step,
+        )
+
+    def _prepare_ahead(self) -> None:
+        """Prepare the next segment when the active one is half used up."""
+        active = self.active
+        if self._prepared is not None or active.capacity - active.cursor[0] > active.capacity // 2:
+            return
+        prepared = prepare_segment(
+            self.context.door,
+            self.context.layout.prepared_ahead,
+            segment_capacity(self._settings.segment_size, 0),
+            mapped=self._settings.mapped,
+            reserve=self.context.reserve,
+            step=active.step,
+        )
+        with self.exclusive():
+            self._prepared, prepared = prepared, self._prepared
+        if prepared is not None:
+            prepared.discard()
 
     def rotate(self) -> None:
         """Close the active segment if it holds entries, so that it can be evicted.
@@ -267,27 +346,27 @@ class ShardWriter:
         """Give it back."""
 
     def _wait_for_turn(self) -> None:
-        """Become busy when the append that is under way has ended.
+        """Return when the append that is under way has ended; the caller tests and sets, with no call in between.
 
         Raises:
             ReentrantAppendError: it is this thread's own, further up its stack.
             LogBusyError: it did not end within the lock timeout.
         """
+        # Whoever has a turn works in a ``with`` block, so its frame does not tell.
+        reentrant = self._turn_of == threading.get_ident()
         frame = sys._getframe(1)  # noqa: SLF001 - the only way to see whether this thread is inside an append
         caller: FrameType | None = frame.f_back
-        while caller is not None:
-            if caller.f_code in _BUSY_CODE and caller.f_locals.get("self") is self:
-                raise ReentrantAppendError(
-                    f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
-                )
+        while caller is not None and not reentrant:
+            reentrant = caller.f_code in _BUSY_CODE and caller.f_locals.get("self") is self
             caller = caller.f_back
+        if reentrant:
+            raise ReentrantAppendError(
+                f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
+            )
         door = self.context.door
         deadline = door.monotonic() + self._settings.lock_timeout
         wait = _FIRST_WAIT
-        while True:
-            if not self._busy:
-                self._busy = True
-                return
+        while self._busy:
             if door.monotonic() >= deadline:
                 raise LogBusyError(f"another thread's append to {self.name} has not ended; nothing was stored")
             door.sleep(wait)
@@ -296,13 +375,16 @@ class ShardWriter:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Keep this process's appends to the shard out."""
-        if not self._busy:
-            self._busy = True
-        else:
+        while True:
+            if not self._busy:
+                self._busy = True
+                break
             self._wait_for_turn()
         try:
+            self._turn_of = threading.get_ident()
             yield
         finally:
+            self._turn_of = 0
             self._busy = False
 
     @contextlib.contextmanager
@@ -320,6 +402,10 @@ class ShardWriter:
     def close_segment(self) -> None:
         """On closing: give back unused blocks and record that nothing can be lost any more. The lock is held."""
         active = self.active
+        if self._prepared is not None:
+            self.context.release(self._prepared.allocated)
+            self._prepared.discard()
+            self._prepared = None
         self.context.release(active.trim())
         self.ceiling.lower(self.page, active.cursor[1])
         self.page.sync()
@@ -332,24 +418,31 @@ class ShardWriter:
         old_page.close()
 
     def look_at_page(self) -> None:
-        """Notice a page or lock that was damaged, replaced or removed. The lock is held.
+        """Notice a page or lock that was damaged, replaced or removed. Keeps no append out unless something is wrong.
 
         Raises:
             ShardLostError, LogMovedError: the shard is not this writer's any more.
         """
+        if not (self._page_is_sane() and self.page.is_named() and self.file_lock.is_named()):
+            with self.exclusive():
+                if not (self._page_is_sane() and self.page.is_named() and self.file_lock.is_named()):
+                    self._check()
+
+    def _page_is_sane(self) -> bool:
         active, words = self.active, self._words
-        untouched = (
-            words[PUBLISHED] == active.cursor[0] + active.delta
-            and words[GENERATION] == self.generation
-            and words[MAGIC_WORD] == PAGE_MAGIC
-        )
-        if not (untouched and self.page.is_named() and self.file_lock.is_named()):
-            self._check()
+        # The cursor first: it never runs ahead of what is published.
+        position = active.cursor[0] + active.delta
+        return words[PUBLISHED] >= position and words[GENERATION] == self.generation and words[MAGIC_WORD] == PAGE_MAGIC
 
     def _check(self) -> None:
         """Page and cursor differ: an append was interrupted, the page is damaged, or the shard is lost."""
         self.look_for_loss()
-        if not self._advance_cursor():
+        identity = self.page.identity()
+        claimed = self._words[GENERATION] if self._words[MAGIC_WORD] == PAGE_MAGIC else self.generation
+        if claimed != self.generation or (identity is not None and identity.generation > self.generation):
+            # Nobody else can have had the lock: an exception cut this writer's own recovery short.
+            self._reload()
+        elif not self._advance_cursor():
             self.restore_page()
 
     def look_for_loss(self) -> None:
@@ -361,10 +454,7 @@ class ShardWriter:
         if self.failure is not None:
             raise self.failure
         failure: CometError | None = None
-        identity = self.page.identity()
-        if identity is not None and identity.generation > self.generation:
-            failure = ShardLostError(f"another writer claimed shard {self.name}; nothing was stored")
-        elif not self.context.layout.exists():
+        if not self.context.layout.exists():
             failure = LogMovedError(f"{self.context.layout.directory} is gone; nothing was stored")
         elif not self.file_lock.is_named():
             failure = ShardLostError(f"the lock file of shard {self.name} was deleted or replaced; nothing was stored")
@@ -410,6 +500,9 @@ class ShardWriter:
         offset, number = active.cursor
         self.page.write_identity(self.page.make_identity(self.generation))
         self.page.write_durable(self.ceiling.durable)
+        # The ceiling is relied on from here on, so it must be where a power cut cannot take it away.
+        self.page.sync()
+        self.context.door.sync_directory(self.context.layout.directory)
         self.page.publish(
             offset + active.delta,
             number,
@@ -423,6 +516,9 @@ class ShardWriter:
         """Let go of descriptors, maps and lock as they are, as a crash would. Later appends raise ``failure``."""
         self.failure = failure
         self._words = _ReleasedWords()
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.close()
         self.active.close()
         while self.closing:
             self.closing.popleft().close()

@@ -1,0 +1,45 @@
+"""OpenTelemetry exporters that write to a crash-safe log on the local disk instead of to the network.
+
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from comet_otel import CometSpanExporter
+
+    provider.add_span_processor(BatchSpanProcessor(CometSpanExporter(data_dir="/var/lib/comet")))
+
+When ``export`` returns success, the batch is in the log and survives ``kill -9`` of every process on the node. A
+separate process, ``comet-shipper``, forwards it to an OTLP collector whenever one can be reached.
+
+The exporters are imported when they are first asked for: the shipper uses `comet_otel.streams` without loading the
+OpenTelemetry SDK, and neither side ever loads gRPC from here.
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+import typing as _typing
+
+if _typing.TYPE_CHECKING:
+    from comet_otel.log_exporter import CometLogRecordExporter
+    from comet_otel.metric_exporter import CometMetricExporter
+    from comet_otel.span_exporter import CometSpanExporter
+
+__all__ = ["CometLogRecordExporter", "CometMetricExporter", "CometSpanExporter"]
+
+_HOME_OF = {
+    "CometLogRecordExporter": "comet_otel.log_exporter",
+    "CometMetricExporter": "comet_otel.metric_exporter",
+    "CometSpanExporter": "comet_otel.span_exporter",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value: object = getattr(_importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

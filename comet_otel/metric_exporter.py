@@ -1,0 +1,87 @@
+"""Exporter of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
+
+from comet_otel import _metric_preferences, encoding
+from comet_otel._export import ExportCounters, ExportPipeline
+from comet_otel.config import load_config
+from comet_otel.streams import Signal, route_of_signal
+
+if TYPE_CHECKING:
+    import os
+
+    from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData
+    from opentelemetry.sdk.metrics.view import Aggregation
+
+    from comet_storage import CometConfig
+
+
+class CometMetricExporter(MetricExporter):
+    """Stores metrics in a log on the local disk, from which ``comet-shipper`` forwards them.
+
+    When `export` returns success, the data points survive the death of every process on the node. It never raises an
+    exception and never waits for a network.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        durability: str | None = None,
+        max_total_size: int | str | None = None,
+        config: CometConfig | None = None,
+        preferred_temporality: dict[type, AggregationTemporality] | None = None,
+        preferred_aggregation: dict[type, Aggregation] | None = None,
+        temporality_preference: str | None = None,
+        default_histogram_aggregation: str | None = None,
+    ) -> None:
+        """Join the log in `data_dir`; the first four arguments are those of `CometSpanExporter`.
+
+        Args:
+            data_dir: directory of the log.
+            durability: ``process`` or ``always``.
+            max_total_size: bytes that the log may take on disk.
+            config: complete configuration of the log.
+            preferred_temporality: temporality per instrument class; wins over `temporality_preference` for its classes.
+            preferred_aggregation: aggregation per instrument class; wins over `default_histogram_aggregation`.
+            temporality_preference: ``cumulative``, ``delta`` or ``lowmemory``. Default:
+                ``OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE``, else ``cumulative``.
+            default_histogram_aggregation: ``explicit_bucket_histogram`` or ``base2_exponential_bucket_histogram``.
+                Default: ``OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION``, else the former.
+
+        Raises:
+            ConfigError: an argument has a wrong value.
+        """
+        super().__init__(
+            preferred_temporality={
+                **_metric_preferences.temporality(temporality_preference),
+                **(preferred_temporality or {}),
+            },
+            preferred_aggregation={
+                **_metric_preferences.aggregation(default_histogram_aggregation),
+                **(preferred_aggregation or {}),
+            },
+        )
+        settings = load_config(data_dir=data_dir, durability=durability, max_total_size=max_total_size, config=config)
+        self._pipeline = ExportPipeline(route_of_signal(Signal.METRICS), encoding.METRICS, settings)
+
+    @property
+    def counters(self) -> ExportCounters:
+        """Numbers of data points stored, refused and left out since construction."""
+        return self._pipeline.counters
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:  # noqa: ARG002
+        """Store a batch of metrics. The limit of time is not needed: nothing here waits."""
+        return MetricExportResult.SUCCESS if self._pipeline.export(metrics_data) else MetricExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Make durable what was stored; return whether that was done within `timeout_millis` milliseconds."""
+        return self._pipeline.force_flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Let go of the log; exports from now on fail. The metric reader passes the limit as ``timeout``."""
+        self._pipeline.shutdown(kwargs.get("timeout", timeout_millis) / 1000)

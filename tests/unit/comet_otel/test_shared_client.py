@@ -1,0 +1,228 @@
+"""One storage client per directory, whatever happens to the directory or the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from comet_otel import shared_client
+from comet_otel.config import load_config
+from comet_otel.shared_client import REOPEN_PAUSE_MAX, LogUnavailableError, SharedClient, acquire, release
+from comet_otel.streams import TRACES
+from comet_storage import Client, CometConfig, LogMovedError, ShardLostError, StorageIOError
+from tests.unit.comet_otel.stored import entries
+
+
+class ManualClock:
+    """Time that stands still until it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class FailingWriter:
+    """A lane that fails as told, and then works."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+        self.appended: list[bytes] = []
+
+    def append(self, stored) -> None:
+        """Fail, or take the entries."""
+        if self._errors:
+            raise self._errors.pop(0)
+        self.appended += stored
+
+
+class FakeClient:
+    """A client whose lanes are given by the test."""
+
+    def __init__(self, writer: FailingWriter) -> None:
+        self._writer = writer
+        self.closed = False
+
+    def lanes(self, stream: str) -> FailingWriter:
+        """Return the lane."""
+        return self._writer
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+
+def test_exporters_of_one_directory_share_a_client_until_the_last_is_gone(tmp_path) -> None:
+    """The first release leaves the others working; after the last one a new client is made."""
+    config = load_config(data_dir=tmp_path, environment={})
+    first, second = acquire(config), acquire(config)
+    assert first is second
+    release(first, 5.0)
+    second.append(TRACES, [b"one"])
+    release(second, 5.0)
+    with pytest.raises(LogUnavailableError):
+        second.append(TRACES, [b"refused"])
+    third = acquire(config)
+    assert third is not first
+    third.append(TRACES, [b"two"])
+    release(third, 5.0)
+    assert entries(tmp_path, TRACES) == {0: [b"one", b"two"]}
+
+
+def test_other_settings_for_an_open_directory_are_reported_and_not_used(tmp_path, caplog) -> None:
+    """Two exporters with different bounds cannot both have their way."""
+    first = acquire(load_config(data_dir=tmp_path, environment={}))
+    second = acquire(load_config(data_dir=tmp_path, max_total_size="8 MiB", environment={}))
+    assert second is first
+    assert "other settings" in caplog.text
+    release(first, 5.0)
+    release(second, 5.0)
+
+
+def test_a_directory_that_cannot_be_opened_is_tried_again_with_growing_pauses(tmp_path, caplog, monkeypatch) -> None:
+    """One line says so; between tries appends are refused at once; it recovers by itself."""
+    tries = []
+
+    def count_and_open(*arguments: object) -> Client:
+        tries.append(clock.now)
+        return Client(*arguments)
+
+    monkeypatch.setattr(shared_client, "Client", count_and_open)
+    clock = ManualClock()
+    (tmp_path / "file").touch()
+    shared = SharedClient(tmp_path / "file" / "log", CometConfig.default(), clock=clock)
+    for clock.now in range(200):
+        with pytest.raises(LogUnavailableError):
+            shared.append(TRACES, [b"refused"])
+    assert tries[:5] == [0, 1, 2, 4, 8]
+    assert all(second - first <= REOPEN_PAUSE_MAX + 1 for first, second in pairwise(tries))
+    assert len([message for message in caplog.messages if "cannot be opened" in message]) <= 4
+
+    (tmp_path / "file").unlink()
+    clock.now += REOPEN_PAUSE_MAX
+    shared.append(TRACES, [b"stored"])
+    assert caplog.messages[-1].endswith("works again")
+    shared.close(5.0)
+    assert entries(tmp_path / "file" / "log", TRACES) == {0: [b"stored"]}
+
+
+def test_a_client_that_lost_its_directory_is_replaced_within_the_append(tmp_path, monkeypatch) -> None:
+    """The batch that meets the trouble is stored all the same."""
+    stale = FakeClient(FailingWriter(LogMovedError("moved")))
+    fresh = FakeClient(FailingWriter())
+    clients = [stale, fresh]
+    monkeypatch.setattr(shared_client, "Client", lambda *_: clients.pop(0))
+    shared = SharedClient(tmp_path, CometConfig.default())
+    shared.append(TRACES, [b"one"])
+    assert stale.closed
+    assert fresh._writer.appended == [b"one"]
+
+
+def test_a_lost_shard_is_followed_by_another_claim(tmp_path, monkeypatch) -> None:
+    """The lane takes another shard; the client stays."""
+    client = FakeClient(FailingWriter(ShardLostError("gone")))
+    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    shared = SharedClient(tmp_path, CometConfig.default())
+    shared.append(TRACES, [b"one"])
+    assert client._writer.appended == [b"one"]
+    assert not client.closed
+
+
+def test_other_errors_of_the_log_are_the_caller_s_to_count(tmp_path, monkeypatch) -> None:
+    """A full disk is not mended by opening the log again."""
+    client = FakeClient(FailingWriter(StorageIOError("full")))
+    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    shared = SharedClient(tmp_path, CometConfig.default())
+    with pytest.raises(StorageIOError, match="full"):
+        shared.append(TRACES, [b"one"])
+
+
+def test_an_export_from_a_signal_handler_does_not_wait_for_its_own_thread(tmp_path, monkeypatch) -> None:
+    """An append that interrupts the opening is refused, not deadlocked."""
+    refused = []
+
+    def open_and_interrupt(*arguments: object) -> Client:
+        begin = time.monotonic()
+        with pytest.raises(LogUnavailableError):
+            shared.append(TRACES, [b"from a handler"])
+        refused.append(time.monotonic() - begin)
+        return Client(*arguments)
+
+    monkeypatch.setattr(shared_client, "Client", open_and_interrupt)
+    shared = SharedClient(tmp_path, CometConfig.default())
+    shared.append(TRACES, [b"one"])
+    shared.close(5.0)
+    assert refused[0] < 0.5
+    assert entries(tmp_path, TRACES) == {0: [b"one"]}
+
+
+def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) -> None:
+    """A disk that stalls the opening stalls no other thread for longer than a moment."""
+    opening, release_opening = threading.Event(), threading.Event()
+
+    def stall(*_: object) -> FakeClient:
+        opening.set()
+        release_opening.wait(20)
+        return FakeClient(FailingWriter())
+
+    monkeypatch.setattr(shared_client, "Client", stall)
+    monkeypatch.setattr(shared_client, "OPEN_WAIT_SECONDS", 0.05)
+    shared = SharedClient(tmp_path, CometConfig.default())
+    opener = threading.Thread(target=shared.open)
+    opener.start()
+    assert opening.wait(10)
+    with pytest.raises(LogUnavailableError, match="another thread"):
+        shared.append(TRACES, [b"refused"])
+    release_opening.set()
+    opener.join()
+    shared.append(TRACES, [b"taken"])
+
+
+def test_nothing_to_sync_is_synced(tmp_path) -> None:
+    """Whoever stored nothing has nothing to wait for."""
+    assert SharedClient(tmp_path, CometConfig.default()).sync(1.0) is True
+
+
+FORK = """
+import os, sys, threading
+from comet_otel import shared_client
+from comet_otel.config import load_config
+from comet_otel.streams import TRACES
+
+shared = shared_client.acquire(load_config(data_dir=sys.argv[1], environment={}))
+shared.append(TRACES, [b"parent before"])
+# Another thread may hold any lock at the instant of a fork.
+shared._lock.acquire()
+shared_client._registry._lock.acquire()
+if sys.argv[2] == "C":  # like uWSGI: the child runs none of Python's hooks
+    import ctypes
+    fork = ctypes.PyDLL(None).fork
+else:
+    fork = os.fork
+pid = fork()
+if pid == 0:
+    shared.append(TRACES, [b"child"])
+    assert shared.sync(5.0)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+shared_client._registry._lock.release()
+shared._lock.release()
+shared.append(TRACES, [b"parent after"])
+shared_client.release(shared, 5.0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Python", "C"])
+def test_a_forked_child_stores_in_a_lane_of_its_own(tmp_path, kind) -> None:
+    """Nothing is doubled, nothing is lost, nobody waits for a lock that the fork left held."""
+    if kind == "C" and sys.version_info >= (3, 12):
+        pytest.skip("without its hooks, Python 3.12 and later cannot run on in a child")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path), kind], check=True, timeout=60)
+    assert entries(tmp_path, TRACES) == {0: [b"parent before", b"parent after"], 1: [b"child"]}
