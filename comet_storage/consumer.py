@@ -17,8 +17,6 @@ from comet_storage.names import parse_group, parse_stream
 from comet_storage.types import MessageID, StreamMessage
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from comet_storage.client import Client
 
 READ_BYTES_MAX = 64 * 1024 * 1024
@@ -58,7 +56,7 @@ class Consumer:
         client.register_group(self.stream, self.group, start)
         fork.listen(self)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Consumer:
         return self
 
     def __exit__(

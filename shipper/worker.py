@@ -119,8 +119,10 @@ class SignalWorker(threading.Thread):
         trouble = f"{type(error).__name__}: {error}"
         if trouble != self._storage_trouble:
             self._storage_trouble = trouble
-            expected = isinstance(error, CometError | OSError)
-            _logger.error("%s: cannot read the log: %s", self.signal, trouble, exc_info=None if expected else error)
+            if isinstance(error, CometError | OSError):
+                _logger.error("%s: cannot read the log, which is tried again: %s", self.signal, trouble)
+            else:
+                _logger.error("%s: an error in the shipper, which goes on: %s", self.signal, trouble, exc_info=error)
         self._close_consumer()
         self._stopping.wait(self._storage_retry.pause())
 

@@ -18,11 +18,11 @@ def register_group(door: Door, path: str, group: str, start: str) -> bool:
     temporary = f"{path}.{os.getpid()}.{door.random_bytes(4).hex()}.new"
     fd = door.open(temporary, write=True, create=True, exclusive=True)
     try:
-        door.write(fd, json.dumps({**members, "checksum": check}).encode(), 0)
-        door.sync_data(fd)
-    finally:
-        door.close(fd)
-    try:
+        try:
+            door.write(fd, json.dumps({**members, "checksum": check}).encode(), 0)
+            door.sync_data(fd)
+        finally:
+            door.close(fd)
         door.link(temporary, path)
     except FileExistsError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 
 from comet_storage._os.door import Door, storage_errors
@@ -18,7 +17,7 @@ def open_directory(door: Door, path: str, *, read_only: bool, allow_network: boo
         UnsupportedFilesystemError: it is on a network filesystem.
         StorageIOError: it cannot be made, read or written.
     """
-    path = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the symbolic links that are refused below
+    path = door.absolute_path(path)
     with storage_errors(path):
         if not read_only:
             _make(door, path)
@@ -27,14 +26,15 @@ def open_directory(door: Door, path: str, *, read_only: bool, allow_network: boo
             kind = "a symbolic link" if stat.S_ISLNK(status.mode) else "not a directory"
             raise UnsafeDirectoryError(f"data directory {path} is {kind}")
         if not read_only:
-            if status.owner != os.geteuid():
+            me = door.effective_user()
+            if status.owner != me:
                 raise UnsafeDirectoryError(
-                    f"data directory {path} belongs to user {status.owner}, and this process runs as {os.geteuid()}: "
+                    f"data directory {path} belongs to user {status.owner}, and this process acts as {me}: "
                     "run as its owner or use another directory"
                 )
             if status.mode & stat.S_IWOTH:
                 raise UnsafeDirectoryError(f"data directory {path} is writable by everyone; chmod it to 0700")
-        if not os.access(path, os.R_OK | os.X_OK | (0 if read_only else os.W_OK)):
+        if not door.accessible(path, write=not read_only):
             raise StorageIOError(f"no permission to {'read' if read_only else 'write'} data directory {path}")
         kind = door.filesystem_type(path)
     if kind in NETWORK and not allow_network:

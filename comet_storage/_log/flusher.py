@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
+
+from comet_storage._os.door import Door
 
 _logger = logging.getLogger("comet_storage")
 _LOG_INTERVAL = 60.0
@@ -18,7 +19,8 @@ class Flusher:
     Errors are kept and logged at most once a minute.
     """
 
-    def __init__(self, work: Callable[[], None], hurry: Callable[[], None], interval: float) -> None:
+    def __init__(self, door: Door, work: Callable[[], None], hurry: Callable[[], None], interval: float) -> None:
+        self._door = door
         self._work = work
         self._hurry = hurry
         self._interval = interval
@@ -47,14 +49,14 @@ class Flusher:
             self._thread.join()
 
     def _run(self) -> None:
-        due = time.monotonic() + self._interval
+        due = self._door.monotonic() + self._interval
         work: Callable[[], None] | None
         while True:
             try:
-                work = self._calls.get(timeout=max(0.0, due - time.monotonic()))
+                work = self._calls.get(timeout=max(0.0, due - self._door.monotonic()))
             except queue.Empty:
                 work = self._work
-                due = time.monotonic() + self._interval
+                due = self._door.monotonic() + self._interval
             if work is None:
                 return
             try:
@@ -64,6 +66,6 @@ class Flusher:
 
     def _note(self, error: Exception) -> None:
         self.last_error = error
-        if time.monotonic() - self._logged_at >= _LOG_INTERVAL:
-            self._logged_at = time.monotonic()
+        if self._door.monotonic() - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = self._door.monotonic()
             _logger.warning("the log could not be made durable: %s", error)

@@ -102,11 +102,11 @@ def _publish(door: Door, layout: LogLayout, metadata: LogMetadata) -> LogMetadat
     temporary = f"{layout.log_file}.{os.getpid()}.{door.random_bytes(4).hex()}"
     fd = door.open(temporary, write=True, create=True, exclusive=True)
     try:
-        door.write(fd, metadata.encode(), 0)
-        door.sync_data(fd)
-    finally:
-        door.close(fd)
-    try:
+        try:
+            door.write(fd, metadata.encode(), 0)
+            door.sync_data(fd)
+        finally:
+            door.close(fd)
         for _ in range(2):
             with contextlib.suppress(FileExistsError):
                 door.link(temporary, layout.log_file)

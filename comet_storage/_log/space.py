@@ -2,13 +2,14 @@
 
 The ledger is a number in the lock file, behind the holder's name. It may be too high (a process died between
 reserving and allocating, or between freeing and releasing), never too low: it goes up before blocks are taken, and
-down after they were given back. When it says "full" it is measured anew from the blocks of all files, and
-only then are the oldest closed segments evicted.
+down after they were given back. When it says "full" it is measured anew from the blocks of all files, at most every
+few seconds in each process, and only then are the oldest closed segments evicted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -18,19 +19,20 @@ from comet_storage._format.checksum import crc32
 from comet_storage._log.layout import LogLayout
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._os.locks import HOLDER_BYTES, LockFile
-from comet_storage._shard.layout import parse_segment_name
 from comet_storage.config import SMALL_FILES_BYTES
 from comet_storage.errors import LogFullError
 from comet_storage.names import ShardName
 
 _VALUE = struct.Struct("<QI")
 _LEDGER_OFFSET = HOLDER_BYTES
+_MEASURE_INTERVAL = 10.0
 
 
 class _Closed(NamedTuple):
     """A closed segment, in the order of eviction: oldest first."""
 
-    modified_ns: int
+    age: int
+    """When it was last changed, or any before it in its shard."""
     path: str
     allocated: int
 
@@ -50,6 +52,7 @@ class SpaceLedger:
         self._lock_file: LockFile | None = None
         self._thread_lock = threading.RLock()
         self._holding = False
+        self._measured_at = float("-inf")
         self.close_orphan: Callable[[ShardName], bool] = lambda _: False
         """Closes the active segment of a shard that nobody writes, so that it can be evicted. Set by the client."""
 
@@ -66,7 +69,7 @@ class SpaceLedger:
             limit = self._bound if nested else self._bound - SMALL_FILES_BYTES // 2
             used = self._read()
             if used is None or used + size > limit:
-                used = self.measure()
+                used = self._measured(used)
                 if used + size > limit:
                     used = self._make_room(used, used + size - limit)
             self._check_free_space(size)
@@ -104,6 +107,14 @@ class SpaceLedger:
         self._holding = False
         self.close()
 
+    def _measured(self, used: int | None) -> int:
+        """The ledger, measured anew unless that was done a moment ago: at the bound every allocation comes here."""
+        now = self._door.monotonic()
+        if used is None or not self._evicting or now - self._measured_at >= _MEASURE_INTERVAL:
+            self._measured_at = now
+            used = self.measure()
+        return used
+
     def _measure(self, directory: str) -> int:
         try:
             total, directories = self._door.list_blocks(directory)
@@ -131,7 +142,7 @@ class SpaceLedger:
                 for shard in self._layout.all_shards():
                     self.close_orphan(shard)
                 used = self.measure()
-            for segment in sorted(self._closed_segments()):
+            for segment in self._oldest_closed():
                 if used <= goal:
                     break
                 self._door.failpoint("evict.before_unlink")
@@ -146,20 +157,26 @@ class SpaceLedger:
             "nothing was stored: raise the bound or use fewer shards"
         )
 
-    def _closed_segments(self) -> Iterator[_Closed]:
-        """Segments that may be evicted: all but the last one of each shard."""
+    def _oldest_closed(self) -> Iterator[_Closed]:
+        """Segments that may be evicted, all but the last one of each shard, oldest first.
+
+        In each shard in the order of numbers: a clock that was set back, or a copy, may have turned the times round.
+        """
+        heap: list[tuple[_Closed, Iterator[str]]] = []
         for name in self._layout.all_shards():
-            directory = self._layout.shard(name).directory
-            try:
-                found = self._door.list_status(directory)
-            except FileNotFoundError:
-                continue
-            segments = sorted((n, status) for n, status in found if parse_segment_name(n) is not None)
-            # A clock that was set back, or a copy, may have turned the times round; numbers are evicted in order.
-            age = 0
-            for file_name, status in segments[:-1]:
-                age = max(age, status.modified_ns)
-                yield _Closed(age, f"{directory}/{file_name}", status.allocated)
+            shard = self._layout.shard(name)
+            self._push_next(heap, iter([shard.segment(number) for number in shard.segments()[:-1]]), 0)
+        while heap:
+            oldest, following = heapq.heappop(heap)
+            yield oldest
+            self._push_next(heap, following, oldest.age)
+
+    def _push_next(self, heap: list[tuple[_Closed, Iterator[str]]], paths: Iterator[str], age: int) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                status = self._door.status(path)
+                heapq.heappush(heap, (_Closed(max(age, status.modified_ns), path, status.allocated), paths))
+                return
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

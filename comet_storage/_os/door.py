@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._os.filesystem import filesystem_type
-from comet_storage._os.gil_keeping import rename_keeping_gil, touch, write_keeping_gil
+from comet_storage._os.gil_keeping import prefault, rename_keeping_gil, write_keeping_gil
 from comet_storage.errors import LogFullError, StorageIOError
 
 BLOCK_BYTES = 512
@@ -132,15 +132,6 @@ class Door:
         """Status of an open file."""
         return _status(os.fstat(fd))
 
-    def list_status(self, path: str) -> list[tuple[str, FileStatus]]:
-        """Names and their status in one directory. Names that vanish meanwhile are left out."""
-        found = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    found.append((entry.name, _status(entry.stat(follow_symlinks=False))))
-        return found
-
     def list_blocks(self, path: str) -> tuple[int, list[str]]:
         """Bytes of the blocks of all names in one directory, and which of them are directories. Lean: logs are long."""
         total, directories = 0, []
@@ -167,6 +158,18 @@ class Door:
         """Name of the filesystem as the kernel calls it ("ext4"), or "" where that cannot be told."""
         return filesystem_type(path)
 
+    def absolute_path(self, path: str) -> str:
+        """The path from the root; symbolic links in it stay what they are."""
+        return os.path.abspath(path)
+
+    def accessible(self, path: str, *, write: bool) -> bool:
+        """Whether this process may list a directory and read, or also write, in it."""
+        return os.access(path, os.R_OK | os.X_OK | (os.W_OK if write else 0))
+
+    def effective_user(self) -> int:
+        """Number of the user that this process acts as."""
+        return os.geteuid()
+
     # Maps.
 
     def map_file(self, fd: int, size: int) -> mmap.mmap:
@@ -181,9 +184,9 @@ class Door:
         """A map as 64-bit words: one assignment is one machine store (``struct.pack_into`` is several)."""
         return memoryview(mapped).cast("Q")
 
-    def touch(self, fd: int, offset: int, length: int) -> None:
+    def prefault(self, fd: int, offset: int, length: int) -> None:
         """Store zeros to preallocated blocks, so that stores to them through a map are cheap."""
-        touch(fd, offset, length)
+        prefault(fd, offset, length)
 
     def store(self, fd: int, data: bytes, offset: int) -> None:
         """Write to preallocated blocks of a mapped file without releasing the GIL."""
@@ -233,6 +236,9 @@ class Door:
 
     def failpoint(self, name: str) -> None:
         """A named instant at which tests kill, fail or wait; does nothing here. Names: docs/architecture.md."""
+
+
+DOOR = Door()
 
 
 def _status(found: os.stat_result) -> FileStatus:

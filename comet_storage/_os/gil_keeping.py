@@ -51,7 +51,7 @@ def rename_keeping_gil(source: str, target: str) -> None:
         raise OSError(code, os.strerror(code), source)
 
 
-def touch(fd: int, offset: int, length: int) -> None:
+def prefault(fd: int, offset: int, length: int) -> None:
     """Store zeros to ``[offset, offset + length)``."""
     while length > 0:
         size = min(length, TOUCH_BYTES)

@@ -151,7 +151,7 @@ class ActiveSegment:
         """Prepare the pages up to ``end``, and some more, for stores through the map."""
         start = max(self._touched, self.cursor[0])
         stop = min(max(end, start + TOUCH_BYTES), self.allocated)
-        self._door.touch(self.fd, start, stop - start)
+        self._door.prefault(self.fd, start, stop - start)
         self._touched = stop
 
     def grow(self, end: int, reserve: Reserve) -> None:

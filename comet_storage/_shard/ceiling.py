@@ -38,8 +38,8 @@ class Ceiling:
         ceiling = page.words[CEILING]
         if number > ceiling:
             with self.lock:
-                self._step = min(max(4 * self._step, 16 * count), STEP_MAX)
                 self._raise(page, number + self._step)
+                self._step = min(max(4 * self._step, 16 * count), STEP_MAX)
                 ceiling = self.durable.ceiling
         return ceiling
 

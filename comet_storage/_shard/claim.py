@@ -58,7 +58,8 @@ def open_lock(context: ShardContext) -> LockFile:
     """
     layout = context.layout
     if not layout.exists():
-        context.reserve(3 * PAGE_BYTES, lambda: context.door.make_directories(layout.directory))
+        # Three directories and the lock file.
+        context.reserve(4 * PAGE_BYTES, lambda: context.door.make_directories(layout.directory))
         directory = layout.directory
         for _ in range(3):
             directory = directory.rpartition("/")[0]

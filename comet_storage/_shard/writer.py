@@ -1,6 +1,6 @@
 """Appending to a shard that this process owns for as long as the writer lives.
 
-One append call is one frame and one publication. Under the shard's thread lock the frame is copied into the active
+One append call is one frame and one publication. In its thread's turn the frame is copied into the active
 segment, then published by one store of the log position into the state page. Asynchronous exceptions (a signal handler
 that raises) arise at calls; none stands between that store and the one of the new cursor, so an append is stopped
 before its publication or behind it, never in between. Where stores are calls (``pwrite``), an append that finds page
@@ -9,12 +9,7 @@ and cursor apart looks into it first (:meth:`ShardWriter._check`).
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
 from comet_storage._format.checksum import GIL_KEEPING_BYTES, crc32
 from comet_storage._format.frame import pack_check, pack_head
@@ -26,39 +21,25 @@ from comet_storage._format.state_page import (
     GENERATION,
     HINT_NUMBER,
     HINT_POSITION,
-    MAGIC_WORD,
-    PAGE_MAGIC,
     PUBLISHED,
 )
 from comet_storage._os.door import as_storage_error, storage_errors
 from comet_storage._segment.active import SINGLES_PER_LIMIT, STEP_BYTES_MAX, ActiveSegment, LargeBody
-from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment
 from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
-from comet_storage._shard.claim import (
-    OWNER_WAIT,
-    Claim,
-    claim_shard,
-    recover_shard,
-    segment_capacity,
-)
+from comet_storage._shard.claim import OWNER_WAIT, segment_capacity
+from comet_storage._shard.claimed import ClaimedShard
 from comet_storage._shard.context import ShardContext
-from comet_storage._shard.page import Words, WriterPage
-from comet_storage.errors import CometError, LogBusyError, LogMovedError, ReentrantAppendError, ShardLostError
 from comet_storage.types import MessageIDs, message_ids
 
 CLOSING_SEGMENTS_MAX = 4
 """Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
 
-
 SMALL_ENTRY_BYTES = 4096
 """Single entries up to this size take the shortest path: no system call, and the GIL is kept."""
 
-_FIRST_WAIT = 20e-6
-_LONGEST_WAIT = 1e-3
 
-
-class ShardWriter:
+class ShardWriter(ClaimedShard):
     """The one writer of a shard.
 
     Raises (on construction):
@@ -66,40 +47,12 @@ class ShardWriter:
         StorageIOError: the operating system refused.
     """
 
-    shared = False
-    """Whether several processes append to the shard, so that each append has to take its lock."""
-
     def __init__(self, context: ShardContext, *, wait: float = OWNER_WAIT) -> None:
-        self.context = context
-        self._wait = wait
-        self.name = context.name
-        self.failure: CometError | None = None
-        self.closing: deque[ActiveSegment] = deque()
-        self._settings = context.settings
         self._now = context.door.wall_clock_ns
         self._sync_each_append = context.settings.sync_each_append
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
-        self._busy = False
-        self._turn_of = 0
-        self._rotating = False
-        self._prepared: PreparedSegment | None = None
-        with storage_errors(context.layout.directory):
-            self._adopt(self._claim())
-
-    def _claim(self) -> Claim:
-        return claim_shard(self.context, self._wait)
-
-    def _adopt(self, claim: Claim) -> None:
-        self.file_lock = claim.lock
-        self.page = claim.page
-        self.generation = claim.generation
-        self.ceiling = claim.ceiling
-        self.active = claim.active
-        self._words: Words = claim.page.words
-        self._rotating = False
-
-    # The append path.
+        super().__init__(context, ShardWriter.append.__code__, wait)
 
     def append(self, entries: Sequence[object]) -> MessageIDs:
         """Store entries as one publication and return their ids.
@@ -177,8 +130,6 @@ class ShardWriter:
         ids.size = count
         return ids
 
-    # The slow path: room, rotation, doubts.
-
     def _make_room(self, length: int, count: int) -> ActiveSegment:
         """Return the segment in which a body of ``length`` bytes fits at the cursor."""
         if self.failure is not None:
@@ -229,16 +180,6 @@ class ShardWriter:
                 active.allocated = target
                 active.step = min(2 * active.step, STEP_BYTES_MAX)
                 self._words[ALLOCATED] = target
-
-    def end(self) -> tuple[int, int, int]:
-        """First entry of the active segment, and position and number of its end."""
-        active = self.active
-        offset, number = active.cursor
-        return active.first_entry, offset + active.delta, number
-
-    def recording(self) -> contextlib.AbstractContextManager[object]:
-        """Keep others from writing durable slots."""
-        return self.ceiling.lock
 
     def _rotate(self, size: int) -> ActiveSegment:
         """Go on in a new segment.
@@ -338,206 +279,3 @@ class ShardWriter:
             finally:
                 segment.close()
             self.context.release(freed)
-
-    def _enter(self) -> None:
-        """Take the shard from other processes for one append; the owner of a shard has no need to."""
-
-    def _leave(self) -> None:
-        """Give it back."""
-
-    def _wait_for_turn(self) -> None:
-        """Return when the append that is under way has ended; the caller tests and sets, with no call in between.
-
-        Raises:
-            ReentrantAppendError: it is this thread's own, further up its stack.
-            LogBusyError: it did not end within the lock timeout.
-        """
-        # Whoever has a turn works in a ``with`` block, so its frame does not tell.
-        reentrant = self._turn_of == threading.get_ident()
-        frame = sys._getframe(1)  # noqa: SLF001 - the only way to see whether this thread is inside an append
-        caller: FrameType | None = frame.f_back
-        while caller is not None and not reentrant:
-            reentrant = caller.f_code in _BUSY_CODE and caller.f_locals.get("self") is self
-            caller = caller.f_back
-        if reentrant:
-            raise ReentrantAppendError(
-                f"append to {self.name} from inside an append to it by the same thread; nothing was stored"
-            )
-        door = self.context.door
-        deadline = door.monotonic() + self._settings.lock_timeout
-        wait = _FIRST_WAIT
-        while self._busy:
-            if door.monotonic() >= deadline:
-                raise LogBusyError(f"another thread's append to {self.name} has not ended; nothing was stored")
-            door.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Keep this process's appends to the shard out."""
-        while True:
-            if not self._busy:
-                self._busy = True
-                break
-            self._wait_for_turn()
-        try:
-            self._turn_of = threading.get_ident()
-            yield
-        finally:
-            self._turn_of = 0
-            self._busy = False
-
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[ActiveSegment]:
-        """The active segment while nobody, in any process, appends to the shard.
-
-        Raises:
-            CometError: the writer is closed or lost.
-        """
-        with self.turn(), storage_errors(self.context.layout.directory):
-            if self.failure is not None:
-                raise self.failure
-            yield self.active
-
-    def close_segment(self) -> None:
-        """On closing: give back unused blocks and record that nothing can be lost any more. The lock is held."""
-        active = self.active
-        if self._prepared is not None:
-            self.context.release(self._prepared.allocated)
-            self._prepared.discard()
-            self._prepared = None
-        self.context.release(active.trim())
-        self.ceiling.lower(self.page, active.cursor[1])
-        self.page.sync()
-
-    def _reload(self) -> None:
-        """Find the end anew, after an exception in the middle of a rotation."""
-        old_page, old_active = self.page, self.active
-        self._adopt(recover_shard(self.context, self.file_lock))
-        old_active.close()
-        old_page.close()
-
-    def look_at_page(self) -> None:
-        """Notice a page or lock that was damaged, replaced or removed. Keeps no append out unless something is wrong.
-
-        Raises:
-            ShardLostError, LogMovedError: the shard is not this writer's any more.
-        """
-        if not (self._page_is_sane() and self.page.is_named() and self.file_lock.is_named()):
-            with self.exclusive():
-                if not (self._page_is_sane() and self.page.is_named() and self.file_lock.is_named()):
-                    self._check()
-
-    def _page_is_sane(self) -> bool:
-        active, words = self.active, self._words
-        # The cursor first: it never runs ahead of what is published.
-        position = active.cursor[0] + active.delta
-        return words[PUBLISHED] >= position and words[GENERATION] == self.generation and words[MAGIC_WORD] == PAGE_MAGIC
-
-    def _check(self) -> None:
-        """Page and cursor differ: an append was interrupted, the page is damaged, or the shard is lost."""
-        self.look_for_loss()
-        identity = self.page.identity()
-        claimed = self._words[GENERATION] if self._words[MAGIC_WORD] == PAGE_MAGIC else self.generation
-        if claimed != self.generation or (identity is not None and identity.generation > self.generation):
-            # Nobody else can have had the lock: an exception cut this writer's own recovery short.
-            self._reload()
-        elif not self._advance_cursor():
-            self.restore_page()
-
-    def look_for_loss(self) -> None:
-        """Find out whether this writer still owns the shard.
-
-        Raises:
-            ShardLostError, LogMovedError: it does not; every later append raises the same.
-        """
-        if self.failure is not None:
-            raise self.failure
-        failure: CometError | None = None
-        if not self.context.layout.exists():
-            failure = LogMovedError(f"{self.context.layout.directory} is gone; nothing was stored")
-        elif not self.file_lock.is_named():
-            failure = ShardLostError(f"the lock file of shard {self.name} was deleted or replaced; nothing was stored")
-        if failure is not None:
-            self.active.limit = 0
-            self.failure = failure
-            raise failure
-
-    def _advance_cursor(self) -> bool:
-        """Adopt an append that was published and then interrupted. False if there is none."""
-        active = self.active
-        published = self._words[PUBLISHED]
-        offset, number = active.cursor
-        end = published - active.delta
-        sane = self._words[MAGIC_WORD] == PAGE_MAGIC and self._words[GENERATION] == self.generation
-        if not sane or not offset < end <= active.allocated:
-            return False
-        segment = SegmentFile(self.context.door, self.context.layout.segment(active.first_entry))
-        try:
-            for found in segment.walk(offset, end, number):
-                if not isinstance(found, Frame):
-                    return False
-                offset = found.offset + found.header.size
-                number = found.header.first_entry + found.header.count
-        finally:
-            segment.close()
-        active.cursor = (offset, number)
-        return offset == end
-
-    def restore_page(self) -> None:
-        """Write the page anew, in its place, from what this writer knows."""
-        if not self.page.is_named():
-            old = self.page
-            self.page = WriterPage(
-                self.context.door,
-                self.context.layout.state_page,
-                mapped=self._settings.mapped,
-                reserve=self.context.reserve,
-            )
-            self._words = self.page.words
-            old.close()
-        active = self.active
-        offset, number = active.cursor
-        self.page.write_identity(self.page.make_identity(self.generation))
-        self.page.write_durable(self.ceiling.durable)
-        # The ceiling is relied on from here on, so it must be where a power cut cannot take it away.
-        self.page.sync()
-        self.context.door.sync_directory(self.context.layout.directory)
-        self.page.publish(
-            offset + active.delta,
-            number,
-            generation=self.generation,
-            active=active.first_entry,
-            allocated=active.allocated,
-            ceiling=self.ceiling.durable.ceiling,
-        )
-
-    def release(self, failure: CometError) -> None:
-        """Let go of descriptors, maps and lock as they are, as a crash would. Later appends raise ``failure``."""
-        self.failure = failure
-        self._words = _ReleasedWords()
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None:
-            prepared.close()
-        self.active.close()
-        while self.closing:
-            self.closing.popleft().close()
-        self.page.close()
-        self.file_lock.close()
-
-
-class _ReleasedWords:
-    """The hot words of a writer that let go of its page: equal to nothing, so that an append looks for the reason."""
-
-    def __getitem__(self, index: int) -> int:
-        return -1
-
-    def __setitem__(self, index: int, value: int) -> None:
-        raise ValueError("the state page was released")
-
-    def release(self) -> None:
-        """Already released."""
-
-
-_BUSY_CODE = frozenset({ShardWriter.append.__code__, ShardWriter.turn.__wrapped__.__code__})  # type: ignore[attr-defined]
-"""Where a writer is busy: found on a thread's own stack, waiting for the end would be for ever."""

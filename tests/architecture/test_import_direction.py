@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_segment",),
     ("_shard",),
     ("_groups", "_log"),
+    ("_engine",),
     ("client", "consumer", "lanes"),
 )
 RANKS = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}

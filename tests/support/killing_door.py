@@ -26,8 +26,8 @@ DOOR_POINTS = (
     "store.before",
     "store.first_half",
     "store.after",
-    "touch.before",
-    "touch.after",
+    "prefault.before",
+    "prefault.after",
     "write.before",
     "write.first_half",
     "write.after",
@@ -96,10 +96,10 @@ class KillingDoor(Door):
         super().store(fd, data, offset)
         self.failpoint("store.after")
 
-    def touch(self, fd: int, offset: int, length: int) -> None:
-        self.failpoint("touch.before")
-        super().touch(fd, offset, length)
-        self.failpoint("touch.after")
+    def prefault(self, fd: int, offset: int, length: int) -> None:
+        self.failpoint("prefault.before")
+        super().prefault(fd, offset, length)
+        self.failpoint("prefault.after")
 
     def write(self, fd: int, data: bytes, offset: int) -> None:
         self.failpoint("write.before")

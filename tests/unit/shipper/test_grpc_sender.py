@@ -25,6 +25,8 @@ from shipper.sending.grpc_sender import GrpcSender
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from comet_otel.streams import Route
+
 TRACES = route_of_signal(Signal.TRACES)
 
 
@@ -83,6 +85,14 @@ def make_sender(server) -> Iterator[Callable[..., GrpcSender]]:
     yield make
     for sender in senders:
         sender.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
@@ -168,10 +178,30 @@ def test_closing_abandons_a_request_in_flight(server, make_sender) -> None:
     outcomes: list[Any] = []
     thread = threading.Thread(target=lambda: outcomes.append(sender.send(TRACES, b"payload")))
     thread.start()
-    deadline = time.monotonic() + 10
-    while not server.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: bool(server.requests))
     sender.close()
     thread.join(5)
     assert isinstance(outcomes[0], Retry)
     assert isinstance(sender.send(TRACES, b"payload"), Retry)
+
+
+@pytest.mark.slow
+def test_a_signal_without_an_answer_does_not_disturb_the_others(server, make_sender) -> None:
+    """When one signal's connection is given up, another one's request goes on over its own."""
+    sender = make_sender(timeout=2.0)
+    server.delay = threading.Event()
+    outcomes: dict[Signal, Any] = {}
+
+    def send(route: Route) -> None:
+        outcomes[route.signal] = sender.send(route, b"payload")
+
+    threads = [threading.Thread(target=send, args=(route,)) for route in ROUTES[:2]]
+    threads[0].start()
+    wait_until(lambda: len(server.requests) == 1)
+    time.sleep(0.5)
+    threads[1].start()
+    threads[0].join()  # timed out, and its connection is closed
+    server.delay.set()
+    threads[1].join()
+    assert outcomes[ROUTES[0].signal].code == "DEADLINE_EXCEEDED"
+    assert outcomes[ROUTES[1].signal] == Delivered()

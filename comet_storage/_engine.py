@@ -1,0 +1,240 @@
+"""What a client is made of: writers, readers, leases, the ledger and the flusher of one log in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+
+from comet_storage._format.group_record import GroupRecord
+from comet_storage._groups.lease import take_lease
+from comet_storage._groups.shard_cursor import ShardCursor
+from comet_storage._groups.tracker import Tracker
+from comet_storage._log.directory import open_directory, stores_through_maps
+from comet_storage._log.flusher import Flusher
+from comet_storage._log.layout import LogLayout
+from comet_storage._log.metadata import load_metadata, open_metadata
+from comet_storage._log.space import SpaceLedger
+from comet_storage._os import fork
+from comet_storage._os.door import Door, storage_errors
+from comet_storage._shard.claim import OWNER_WAIT
+from comet_storage._shard.context import ShardContext, WriterSettings
+from comet_storage._shard.flush import close_writer, flush_writer
+from comet_storage._shard.reader import ShardReader
+from comet_storage._shard.shared_writer import SharedShardWriter
+from comet_storage._shard.writer import ShardWriter
+from comet_storage.config import CometConfig, seconds
+from comet_storage.errors import ClosedError, CometError, ReadOnlyError, ShardLostError
+from comet_storage.names import ShardName, parse_stream
+
+
+class Engine:
+    """The parts of one log that this process has open, and their life cycle."""
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        config: CometConfig | None = None,
+        *,
+        read_only: bool = False,
+        door: Door,
+    ) -> None:
+        config = config or CometConfig.default()
+        config.validate()
+        self.read_only = read_only
+        self._config = config
+        self._door = door
+        self.data_dir = open_directory(
+            door, os.fspath(data_dir), read_only=read_only, allow_network=config.storage.allow_network_filesystem
+        )
+        self._layout = LogLayout(door, self.data_dir)
+        with storage_errors(self.data_dir):
+            metadata = load_metadata(door, self._layout) if read_only else open_metadata(door, self._layout, config)
+            self._settings = WriterSettings(
+                log_id=metadata.log_id if metadata else bytes(16),
+                segment_size=metadata.max_file_size if metadata else config.segment_size(),
+                mapped=stores_through_maps(door, self.data_dir, config.storage.write_method),
+                sync_each_append=config.storage.durability == "always",
+                lock_timeout=seconds(config.concurrency.lock_timeout),
+                max_entry_bytes=config.storage.max_entry_bytes,
+                max_append_bytes=config.storage.max_append_bytes,
+            )
+        self._ledger = SpaceLedger(
+            door,
+            self._layout,
+            bound=metadata.max_total_size if metadata else config.retention.max_total_size,
+            when_full=metadata.when_full if metadata else config.retention.when_full,
+            min_free_bytes=config.retention.min_free_bytes,
+            lock_timeout=self._settings.lock_timeout,
+        )
+        self._ledger.close_orphan = self._close_orphan
+        self._lock = threading.RLock()
+        self._writers: dict[str, ShardWriter] = {}
+        self._cursors: weakref.WeakSet[ShardCursor] = weakref.WeakSet()
+        self._flusher: Flusher | None = None
+        self._closed = False
+        fork.listen(self)
+
+    def open_writer(self, name: ShardName, *, shared: bool, wait: float = OWNER_WAIT) -> ShardWriter:
+        """The writer of a shard, claimed by the first call."""
+        with self._lock:
+            self._check_writable()
+            key = str(name)
+            writer = self._writers.get(key)
+            if writer is None:
+                context = self._context(name)
+                writer = SharedShardWriter(context) if shared else ShardWriter(context, wait=wait)
+                self._writers[key] = writer
+                self._start_flusher()
+            return writer
+
+    def drop_writer(self, writer: ShardWriter) -> None:
+        """Forget a writer that lost its shard; the next append claims anew."""
+        with self._lock:
+            if self._writers.get(str(writer.name)) is writer:
+                del self._writers[str(writer.name)]
+                with contextlib.suppress(CometError), writer.turn():
+                    writer.release(writer.failure or ShardLostError(f"shard {writer.name} was lost"))
+
+    def lease_shard(self, stream: str, shard_id: int, group: str) -> ShardCursor | None:
+        """A group's place in a shard, or None while the shard does not exist or another consumer holds it."""
+        self._check_writable()
+        name = ShardName(*parse_stream(stream), shard_id)
+        layout = self._layout.shard(name)
+        if not layout.exists():
+            return None
+        with storage_errors(layout.directory):
+            found = take_lease(self._door, layout.group(group), self._ledger.reserve, GroupRecord())
+        if found is None:
+            return None
+        lease, record = found
+        cursor = ShardCursor(str(name), shard_id, lease, Tracker(record), self._new_reader(name))
+        with self._lock:
+            self._cursors.add(cursor)
+            self._start_flusher()
+        return cursor
+
+    def after_fork_in_child(self) -> None:
+        """In a forked child: leave the parent's shards alone; the child claims its own when it appends."""
+        self._lock = threading.RLock()
+        self._flusher = None
+        for writer in self._writers.values():
+            writer.release(ShardLostError(f"shard {writer.name} is the parent process's; nothing was stored"))
+        self._writers = {}
+        self._cursors = weakref.WeakSet()
+        self._ledger.after_fork_in_child()
+
+    def close(self) -> None:
+        """Make everything durable and let go of it. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            flusher.stop()
+        for cursor in list(self._cursors):
+            with contextlib.suppress(CometError, OSError):
+                cursor.lease.sync()
+            cursor.close()
+        while self._writers:
+            _, writer = self._writers.popitem()
+            close_writer(writer, self._closed_error())
+        self._ledger.close()
+
+    def _context(self, name: ShardName) -> ShardContext:
+        return ShardContext(
+            self._door,
+            name,
+            self._layout.shard(name),
+            self._settings,
+            self._ledger.reserve,
+            self._ledger.release,
+            self._wake_flusher,
+        )
+
+    def _new_reader(self, name: ShardName) -> ShardReader:
+        revive = None if self.read_only else lambda: self._revive(name)
+        return ShardReader(self._door, self._layout.shard(name), revive)
+
+    @contextlib.contextmanager
+    def _reading(self, name: ShardName) -> Iterator[ShardReader]:
+        """A reader for one question."""
+        reader = self._new_reader(name)
+        try:
+            with storage_errors(self.data_dir):
+                yield reader
+        finally:
+            reader.close()
+
+    def _revive(self, name: ShardName) -> None:
+        """Recover a shard that has no live writer, so that it can be read."""
+        if str(name) in self._writers:
+            return
+        with contextlib.suppress(CometError), self._lock:
+            close_writer(ShardWriter(self._context(name), wait=0), self._closed_error())
+
+    def _close_orphan(self, name: ShardName) -> bool:
+        """Close the active segment of a shard that nobody writes. Called under the ledger's lock."""
+        if str(name) in self._writers:
+            return False
+        try:
+            writer = ShardWriter(self._context(name), wait=0)
+        except CometError:
+            return False
+        try:
+            writer.rotate()
+            writer.finish_closed()
+        except CometError:
+            return False
+        finally:
+            writer.release(self._closed_error())
+        return True
+
+    def _start_flusher(self) -> None:
+        if self._flusher is None and not self._closed:
+            self._flusher = Flusher(
+                self._door, self._flush, self._grow_ahead, seconds(self._config.storage.sync_interval)
+            )
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        """One round of the flusher: every shard gets its turn, then the first error is told."""
+        errors: list[Exception] = []
+        for writer in list(self._writers.values()):
+            try:
+                flush_writer(writer)
+            except (CometError, OSError) as error:
+                errors.append(error)
+        for cursor in list(self._cursors):
+            try:
+                cursor.lease.sync()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _grow_ahead(self) -> None:
+        for writer in list(self._writers.values()):
+            with contextlib.suppress(CometError):
+                writer.grow_ahead()
+                writer.finish_closed()
+
+    def _wake_flusher(self) -> None:
+        flusher = self._flusher
+        if flusher is not None:
+            flusher.wake()
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self.read_only:
+            raise ReadOnlyError(f"the client of {self.data_dir} was opened read-only")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"the client of {self.data_dir} is closed; nothing was stored")
