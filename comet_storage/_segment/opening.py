@@ -39,6 +39,10 @@ class PreparedSegment:
         else:
             self.data[0 : len(data)] = data
 
+    def is_linked(self) -> bool:
+        """Whether it still has its name: a recovery, also this writer's own, removes what it finds prepared."""
+        return self.door.descriptor_status(self.fd).links > 0
+
     def close(self) -> None:
         """Let go of it as it is."""
         self.data.close()

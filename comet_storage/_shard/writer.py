@@ -60,16 +60,15 @@ class ShardWriter(ClaimedShard):
         Raises:
             CometError: one of its kinds; nothing was stored.
         """
+        body: bytes | LargeBody
         try:
             count = len(entries)
-            small = count == 1 and type(entries[0]) is bytes and len(entries[0]) <= self._small
+            first = entries[0] if count == 1 else None
         except (TypeError, LookupError):
             check_batch(entries)
             raise
-        body: bytes | LargeBody
-        if small:
-            body = entries[0]  # type: ignore[assignment]  # it is bytes
-            length = len(body)
+        if type(first) is bytes and (length := len(first)) <= self._small:
+            body = first
         elif count:
             body = pack_batch(entries, self._settings)
             length = len(body) if isinstance(body, bytes) else body.length
@@ -226,7 +225,7 @@ class ShardWriter(ClaimedShard):
     def _take_prepared(self, capacity: int, step: int) -> PreparedSegment:
         """The file that the flusher prepared, if it is large enough, or a new one."""
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared.capacity == capacity:
+        if prepared is not None and prepared.capacity == capacity and prepared.is_linked():
             return prepared
         if prepared is not None:
             prepared.discard()

@@ -60,14 +60,22 @@ class Stored:
 def batches() -> itertools.cycle[list[bytes]]:
     """Batches of every way to store: single and small, batches, pieces."""
     return itertools.cycle(
-        [[bytes([index]) * size] * count for index, size in enumerate(SIZES) for count in (1, 3, 40) if size * count < 1e6]
+        [
+            [bytes([index]) * size] * count
+            for index, size in enumerate(SIZES)
+            for count in (1, 3, 40)
+            if size * count < 1e6
+        ]
     )
 
 
 def filled_up(directory: Path, write_method: str) -> None:
     """Appends fill the volume; readers and acknowledgements go on; what is freed is used again."""
     fill(directory, leave=6 << 20)
-    with Client(directory / "log", config(write_method)) as client, Consumer(client, "group", stream="events:v1") as consumer:
+    with (
+        Client(directory / "log", config(write_method)) as client,
+        Consumer(client, "group", stream="events:v1") as consumer,
+    ):
         stored = Stored(client)
         stored.append([b"first"])
         assert len(consumer.read()) == 1

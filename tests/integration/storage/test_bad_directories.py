@@ -263,7 +263,7 @@ def test_a_second_client_of_the_same_process_is_a_second_owner(tmp_path) -> None
 
 def test_the_holder_is_named_also_when_its_command_is_no_text(tmp_path, monkeypatch) -> None:
     """Arguments that no encoding explains, and very long ones, leave the lock file readable."""
-    monkeypatch.setattr(sys, "argv", ["\udcff\x01\"\\é" * 100, "x" * 5000])
+    monkeypatch.setattr(sys, "argv", ['\udcff\x01"\\é' * 100, "x" * 5000])
     with Client(tmp_path / "log") as first, Client(tmp_path / "log") as second:
         first.append(SHARD, [b"first"])
         with pytest.raises(ShardOwnedError, match=f"process {os.getpid()}"):

@@ -31,7 +31,7 @@ from tests.support.small_log import (
     shard_directory,
 )
 
-SEEDS = 2000 if os.environ.get("COMET_CRASH_FULL") else 120
+SEEDS = 600 if os.environ.get("COMET_CRASH_FULL") else 24
 
 
 @pytest.fixture
