@@ -44,7 +44,11 @@ class Lease:
         """Return when the last commit is on the disk."""
         if self._dirty and self._fd >= 0:
             self._dirty = False
-            self._door.sync_data(self._fd)
+            try:
+                self._door.sync_data(self._fd)
+            except OSError:
+                self._dirty = True
+                raise
             if self._made:
                 self._door.sync_directory(self._path.rpartition("/")[0])
                 self._made = False

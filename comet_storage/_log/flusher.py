@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -52,10 +53,13 @@ class Flusher:
         due = self._door.monotonic() + self._interval
         work: Callable[[], None] | None
         while True:
-            try:
-                work = self._calls.get(timeout=max(0.0, due - self._door.monotonic()))
-            except queue.Empty:
-                work = self._work
+            left = due - self._door.monotonic()
+            # However many calls are waiting, the regular work comes first when it is due.
+            work = self._work
+            if left > 0:
+                with contextlib.suppress(queue.Empty):
+                    work = self._calls.get(timeout=left)
+            if work is self._work:
                 due = self._door.monotonic() + self._interval
             if work is None:
                 return

@@ -112,6 +112,7 @@ class _Walker:
         self._end = end
         self._window = b""
         self._window_start = 0
+        self._found: tuple[int, FrameHeader] | None = None
         self._failed_bytes = 0
         self._budget: int | None = None
 
@@ -136,6 +137,8 @@ class _Walker:
         return self._search(offset, offset + FRAME_ALIGNMENT, number)
 
     def _header(self, offset: int, number: int) -> FrameHeader | None:
+        if self._found is not None and self._found[0] == offset:
+            return self._found[1]
         data = self._bytes(offset, FRAME_HEADER_BYTES)
         if len(data) < FRAME_HEADER_BYTES:
             return None
@@ -155,8 +158,11 @@ class _Walker:
         data: bytes | memoryview = self._window[at : at + FRAME_HEADER_BYTES] if at >= 0 else b""
         if len(data) < FRAME_HEADER_BYTES:
             data = self._read(FRAME_HEADER_BYTES, following)
-        successor = decode_header(data, 0, self._salt, following) if len(data) == FRAME_HEADER_BYTES else None
-        return successor is not None and successor.first_entry == header.first_entry + header.count
+        number = header.first_entry + header.count
+        if data[MARKER_OFFSET : MARKER_OFFSET + 4] != marker(self._salt, number) or len(data) < FRAME_HEADER_BYTES:
+            return False
+        successor = decode_header(data, 0, self._salt, following)
+        return successor is not None and successor.first_entry == number
 
     def _bytes(self, offset: int, size: int) -> memoryview:
         """Bytes from the window, which moves when it must; fewer where the file ends."""
@@ -178,14 +184,15 @@ class _Walker:
             found = [self._first_header(window, offset - start, mark, number) for mark in marks]
             candidates = [candidate for candidate in found if candidate is not None]
             if candidates:
-                return Damage(damage, min(candidates), None)
+                self._found = min(candidates)
+                return Damage(damage, self._found[0], None)
             # Overlap by less than one header, so that none is cut in two.
             offset = start + len(window) - FRAME_HEADER_BYTES + FRAME_ALIGNMENT
             offset -= offset % FRAME_ALIGNMENT
         return Damage(damage, self._end, None)
 
-    def _first_header(self, window: bytes, at: int, mark: bytes, number: int) -> int | None:
-        """Offset in the segment of the first header with ``mark`` that proves itself at or behind ``window[at:]``."""
+    def _first_header(self, window: bytes, at: int, mark: bytes, number: int) -> tuple[int, FrameHeader] | None:
+        """The first header with ``mark`` that proves itself at or behind ``window[at:]``, and its offset."""
         start, last = self._window_start, len(window) - FRAME_HEADER_BYTES
         while True:
             at = window.find(mark, at + MARKER_OFFSET) - MARKER_OFFSET
@@ -199,5 +206,5 @@ class _Walker:
             if window[at + KIND_OFFSET] == CODEC_RAW:
                 header = decode_header(window, at, self._salt, start + at)
                 if header is not None and self._fits(start + at, header, number):
-                    return start + at
+                    return start + at, header
             at += FRAME_ALIGNMENT

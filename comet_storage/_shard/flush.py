@@ -48,7 +48,9 @@ def flush_writer(writer: ShardWriter) -> None:
         writer.ceiling.record(writer.page, Durable(*newest, max(ceiling, known.ceiling)))
     _sync_path(writer, layout.state_page)
     with writer.recording():
-        writer.page.words[CEILING] = max(writer.page.words[CEILING], ceiling)
+        # Another process may have lowered it meanwhile, on closing.
+        known = writer.page.durable() or durable
+        writer.page.words[CEILING] = max(writer.page.words[CEILING], min(ceiling, known.ceiling))
 
 
 def close_writer(writer: ShardWriter, failure: CometError) -> None:

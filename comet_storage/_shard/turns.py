@@ -64,13 +64,14 @@ class Turns:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Keep this process's appends to the shard out."""
+        thread = threading.get_ident()
         while True:
             if not self._busy:
                 self._busy = True
+                self._turn_of = thread
                 break
             self._wait_for_turn()
         try:
-            self._turn_of = threading.get_ident()
             yield
         finally:
             self._turn_of = 0

@@ -60,8 +60,10 @@ class HttpSender:
             )
             try:
                 answer = response.read(RESPONSE_BYTES_MAX + 1, decode_content=True)
+                if len(answer) <= RESPONSE_BYTES_MAX:
+                    response.release_conn()  # read to its end, so the connection is free for the next request
             finally:
-                response.close()  # read to its end, it has given its connection back already, and this does nothing
+                response.close()
         except self._urllib3.exceptions.HTTPError as error:
             return self._network_failure(error)
         if len(answer) > RESPONSE_BYTES_MAX:

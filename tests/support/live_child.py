@@ -76,3 +76,42 @@ def watch_position(out: Connection, into: Connection, state_page: str) -> None:
                 shrank += position < last
                 last = position
     out.send((grew, shrank, last))
+
+
+def fork_and_append(out: Connection, into: Connection, directory: str, stream: str, linger: bool) -> None:
+    """Own a shard and a lane, fork while the flusher runs, and tell what parent and child can do.
+
+    With ``linger`` the parent waits to be killed while its child lives on; else the child ends and the parent goes on.
+    """
+    client = Client(directory)
+    shard = stream
+    lanes = client.lanes("lanes:v1")
+    own = client.append(shard, [b"parent 0"])[0].entry_number
+    lane = lanes.append([b"parent"])[0].shard_id
+    consumer = Consumer(client, "forked", stream=shard.rpartition(":shard:")[0])
+    read = len(consumer.read())
+    pid = os.fork()
+    if pid == 0:
+        result: dict[str, Any] = {}
+        for name, action in (
+            ("own shard", lambda: client.append(shard, [b"child"])[0].entry_number),
+            ("lane", lambda: lanes.append([b"child"])[0].shard_id),
+            ("consumer", lambda: consumer.read()),
+            ("close", client.close),
+        ):
+            try:
+                result[name] = action()
+            except Exception as error:
+                result[name] = type(error).__name__
+        out.send(("child", result, os.getpid()))
+        if linger:
+            into.recv()
+        os._exit(0)
+    if not linger:
+        os.waitpid(pid, 0)
+    again = client.append(shard, [b"parent 1"])[0].entry_number
+    same_lane = lanes.append([b"parent"])[0].shard_id
+    out.send(("parent", (own, again), (lane, same_lane), read, len(consumer.read())))
+    into.recv()
+    client.close()
+    out.send("closed")

@@ -47,15 +47,16 @@ def server() -> Iterator[Answers]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            answers.requests.append((self.path, dict(self.headers), body))
+            request = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = answers.body  # once: the test may set the next one as soon as it has this one
+            answers.requests.append((self.path, dict(self.headers), request))
             answers.connections.add(self.client_address)
             self.send_response(answers.status)
             for name, value in answers.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answers.body)))
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answers.body[: answers.cut_after])
+            self.wfile.write(answer[: answers.cut_after])
             if answers.cut_after is not None:
                 self.close_connection = True
 

@@ -1,0 +1,113 @@
+"""Settings are checked as a whole, before anything is touched."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import timedelta
+
+import pytest
+
+from comet_storage import Client, CometConfig, ConcurrencyConfig, ConfigError, RetentionConfig, StorageConfig
+from comet_storage.config import MAX_FILE_SIZE_MAX, MIB, SMALL_FILES_BYTES
+
+WRONG = [
+    (StorageConfig(max_file_size=100), "storage.max_file_size"),
+    (StorageConfig(max_file_size=MAX_FILE_SIZE_MAX + 1), "storage.max_file_size"),
+    (StorageConfig(durability="maybe"), "storage.durability"),
+    (StorageConfig(sync_interval=0), "storage.sync_interval"),
+    (StorageConfig(sync_interval=timedelta(hours=1)), "storage.sync_interval"),
+    (StorageConfig(write_method="telepathy"), "storage.write_method"),
+    (StorageConfig(max_entry_bytes=0), "storage.max_entry_bytes"),
+    (StorageConfig(max_append_bytes=1), "storage.max_append_bytes"),
+    (ConcurrencyConfig(lock_timeout=-1.0), "concurrency.lock_timeout"),
+    (ConcurrencyConfig(lanes=0), "concurrency.lanes"),
+    (RetentionConfig(max_total_size=0), "retention.max_total_size"),
+    (RetentionConfig(when_full="panic"), "retention.when_full"),
+    (RetentionConfig(min_free_bytes=-1), "retention.min_free_bytes"),
+]
+
+
+def with_section(config: CometConfig, section: object) -> CometConfig:
+    """Put a section in the place of its kind."""
+    name = type(section).__name__.removesuffix("Config").lower()
+    return replace(config, **{name: section})
+
+
+@pytest.mark.parametrize(("section", "key"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_wrong_value_is_named_with_its_key_and_its_rule(section, key) -> None:
+    """The message has the key, the value and what it must be."""
+    with pytest.raises(ConfigError, match=rf"{key} is .+: must be"):
+        with_section(CometConfig.default(), section).validate()
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """Nobody has to mend one key to learn of the next."""
+    config = CometConfig(
+        storage=StorageConfig(max_file_size=1, durability="x", write_method="y", max_entry_bytes=0),
+        concurrency=ConcurrencyConfig(lanes=0, lock_timeout=1e9),
+        retention=RetentionConfig(max_total_size=-1, when_full="z", min_free_bytes=-1),
+    )
+    with pytest.raises(ConfigError) as caught:
+        config.validate()
+    keys = {problem.split(" ", 1)[0] for problem in str(caught.value).split("; ")}
+    assert keys == {
+        "storage.max_file_size",
+        "storage.durability",
+        "storage.write_method",
+        "storage.max_entry_bytes",
+        "concurrency.lanes",
+        "concurrency.lock_timeout",
+        "retention.max_total_size",
+        "retention.when_full",
+        "retention.min_free_bytes",
+    }
+
+
+@pytest.mark.parametrize("value", ["4096", None, b"x", [1]])
+def test_a_value_of_a_wrong_type_is_a_configuration_error(value) -> None:
+    """A text in the place of a number is told as such."""
+    with pytest.raises(ConfigError):
+        CometConfig(storage=StorageConfig(max_entry_bytes=value)).validate()
+
+
+def test_a_bound_too_small_for_its_segments_says_what_is_needed() -> None:
+    """The least that a configuration needs is worked out and demanded."""
+    config = CometConfig(
+        storage=StorageConfig(max_file_size=MIB), retention=RetentionConfig(max_total_size=2 * MIB)
+    )
+    assert config.least_total_size() == 2 * MIB + SMALL_FILES_BYTES
+    with pytest.raises(ConfigError, match=str(config.least_total_size())):
+        config.validate()
+    replace(config, retention=RetentionConfig(max_total_size=config.least_total_size())).validate()
+
+
+def test_a_wrong_configuration_makes_no_directory(tmp_path) -> None:
+    """The check comes before the first touch of the disk."""
+    with pytest.raises(ConfigError):
+        Client(tmp_path / "log", CometConfig(storage=StorageConfig(durability="x")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", [CometConfig.default, CometConfig.multi_process])
+def test_the_presets_are_valid(preset) -> None:
+    """What we hand out passes our own check."""
+    preset().validate()
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    """A configuration that was checked stays what it was."""
+    with pytest.raises(FrozenInstanceError):
+        CometConfig.default().storage.durability = "always"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("bound", "lanes", "expected"),
+    [(1 << 30, 8, 16 * MIB), (1 << 40, 8, 64 * MIB), (1 << 20, 8, 16384), (300_000, 8, 4096), (1 << 30, 1, 64 * MIB)],
+)
+def test_the_automatic_segment_size_follows_bound_and_lanes(bound, lanes, expected) -> None:
+    """An eighth of a lane's share, at most 64 MiB, whole pages."""
+    config = CometConfig(
+        concurrency=ConcurrencyConfig(lanes=lanes), retention=RetentionConfig(max_total_size=bound)
+    )
+    assert config.segment_size() == expected
+    assert config.segment_size() % 4096 == 0
