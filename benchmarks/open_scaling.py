@@ -64,9 +64,8 @@ def measure(directory: Path) -> dict[str, float]:
     marks.append(time.perf_counter())
     client._ledger.reserve(4096, lambda: None)  # noqa: SLF001 - the pass that every allocation at the bound makes
     marks.append(time.perf_counter())
-    spans = [after - before for before, after in zip(marks, marks[1:])]
-    del spans[3]
-    found = dict(zip(OPERATIONS, spans))
+    opened, appended, read, _, passed = (marks[at + 1] - marks[at] for at in range(5))
+    found = dict(zip(OPERATIONS, (opened, appended, read, passed), strict=True))
     found["memory"] = float(anonymous_bytes())
     client.close()
     return found
@@ -106,18 +105,13 @@ def main() -> None:
                 rows.append([what, name, f"{few[name] * 1e3:.2f}", f"{many[name] * 1e3:.2f}", f"{each:.2f}", ""])
             more = sum(many[name] - few[name] for name in OPERATIONS)
             each = more / (MANY - FEW) * 1e6
-            rows.append(
-                [what, "together", f"{sum(few[name] for name in OPERATIONS) * 1e3:.2f}"]
-                + [f"{sum(many[name] for name in OPERATIONS) * 1e3:.2f}", f"{each:.2f}"]
-                + [verdict(each, MICROSECONDS_PER_SEGMENT)]
-            )
+            sums = (f"{sum(found[name] for name in OPERATIONS) * 1e3:.2f}" for found in (few, many))
+            rows.append([what, "together", *sums, f"{each:.2f}", verdict(each, MICROSECONDS_PER_SEGMENT)])
             memory = many["memory"] - few["memory"]
-            rows.append(
-                [what, "anonymous MiB", f"{few['memory'] / 2**20:.1f}", f"{many['memory'] / 2**20:.1f}"]
-                + [f"{memory / 2**20:+.1f} MiB", verdict(memory, MEMORY_BYTES)]
-            )
+            sizes = (f"{found['memory'] / 2**20:.1f}" for found in (few, many))
+            rows.append([what, "anonymous MiB", *sizes, f"{memory / 2**20:+.1f} MiB", verdict(memory, MEMORY_BYTES)])
     table(
-        f"Time on a log with {FEW} and with {MANY} sealed segments, ms (at most {MICROSECONDS_PER_SEGMENT:g} us per segment)",
+        f"A log with {FEW} and with {MANY} sealed segments, ms (at most {MICROSECONDS_PER_SEGMENT:g} us per segment)",
         ["state page", "operation", f"{FEW} segments", f"{MANY} segments", "us per segment", "bound"],
         rows,
     )

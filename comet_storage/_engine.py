@@ -41,7 +41,8 @@ class Engine:
         read_only: bool = False,
         door: Door,
     ) -> None:
-        config = config or CometConfig.default()
+        asked = config
+        config = asked or CometConfig.default()
         config.validate()
         self.read_only = read_only
         self._config = config
@@ -51,7 +52,7 @@ class Engine:
         )
         self._layout = LogLayout(door, self.data_dir)
         with storage_errors(self.data_dir):
-            metadata = load_metadata(door, self._layout) if read_only else open_metadata(door, self._layout, config)
+            metadata = load_metadata(door, self._layout) if read_only else open_metadata(door, self._layout, asked)
             self._settings = WriterSettings(
                 log_id=metadata.log_id if metadata else bytes(16),
                 segment_size=metadata.max_file_size if metadata else config.segment_size(),
@@ -128,6 +129,8 @@ class Engine:
 
     def close(self) -> None:
         """Make everything durable and let go of it. Idempotent."""
+        if not fork.page[0]:
+            fork.adopt()
         with self._lock:
             if self._closed:
                 return
@@ -233,6 +236,8 @@ class Engine:
             raise ReadOnlyError(f"the client of {self.data_dir} was opened read-only")
 
     def _check_open(self) -> None:
+        if not fork.page[0]:
+            fork.adopt()
         if self._closed:
             raise self._closed_error()
 

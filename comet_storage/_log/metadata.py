@@ -79,21 +79,25 @@ def load_metadata(door: Door, layout: LogLayout) -> LogMetadata | None:
         door.close(fd)
 
 
-def open_metadata(door: Door, layout: LogLayout, config: CometConfig) -> LogMetadata:
-    """Read ``log.json``, or make it from ``config``; warn where another opener fixed something else.
+def open_metadata(door: Door, layout: LogLayout, config: CometConfig | None) -> LogMetadata:
+    """Read ``log.json``, or make it; warn where another opener fixed something else than was asked for.
+
+    ``config`` is what was asked for, None where anything will do.
 
     A damaged file is kept aside as ``log.json.damaged`` and made anew; the log's id comes back from a segment.
     """
     found = load_metadata(door, layout)
     if found is None:
-        wanted = LogMetadata(
+        wanted = config or CometConfig.default()
+        metadata = LogMetadata(
             _surviving_log_id(door, layout) or door.random_bytes(16),
-            config.retention.max_total_size,
-            config.segment_size(),
-            config.retention.when_full,
+            wanted.retention.max_total_size,
+            wanted.segment_size(),
+            wanted.retention.when_full,
         )
-        found = _publish(door, layout, wanted)
-    _warn_of_differences(layout, found, config)
+        found = _publish(door, layout, metadata)
+    if config is not None:
+        _warn_of_differences(layout, found, config)
     return found
 
 

@@ -23,9 +23,7 @@ def ledger(
     """Make a ledger over a directory."""
     door = door or Door()
     layout = LogLayout(door, str(directory))
-    return SpaceLedger(
-        door, layout, bound=bound, when_full=when_full, min_free_bytes=min_free_bytes, lock_timeout=5.0
-    )
+    return SpaceLedger(door, layout, bound=bound, when_full=when_full, min_free_bytes=min_free_bytes, lock_timeout=5.0)
 
 
 class ManualDoor(Door):

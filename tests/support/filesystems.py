@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _MKFS = {
 _IMAGE_BYTES = {"ext4": 32 << 20, "xfs": 300 << 20, "btrfs": 48 << 20}
 """The least that each kind can be made with, or a little more."""
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+_PATIENCE_SECONDS = 20.0
 
 KINDS = tuple(_MKFS)
 
@@ -79,6 +82,17 @@ def fill(directory: Path, *, leave: int) -> Path:
                     os.fsync(file.fileno())
     os.sync()
     return ballast
+
+
+def remove_ballast(directory: Path) -> None:
+    """Give back what :func:`fill` took, and return when the volume has it: some free blocks in the background."""
+    ballast = directory / "ballast"
+    expected = free_bytes(directory) + ballast.stat().st_blocks * 512 // 2
+    ballast.unlink()
+    os.sync()
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while free_bytes(directory) < expected and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

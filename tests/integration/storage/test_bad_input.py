@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import ctypes
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def names_below(directory: Path) -> list[str]:
 
 
 @pytest.fixture
-def client(tmp_path):
+def client(tmp_path) -> Iterator[Client]:
     """An open client with small limits."""
     with Client(tmp_path / "log", LIMITS) as client:
         yield client
@@ -52,7 +53,7 @@ def client(tmp_path):
         "events:v1:shard:00001",
         "events:v1:shard:-001",
         "events:v1:shard:+001",
-        "events:v1:shard:٠٠٠١",
+        "events:v1:shard:\u0660\u0660\u0660\u0661",
         "events:v1:shard:0001\n",
         "events:v1:shard:4294967296",
         "events:v1:shard:99999999999",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -160,13 +161,13 @@ def test_when_full_rejects_nothing_is_evicted_and_appends_go_on_after_a_group_of
     name = f"{STREAM}:shard:0000"
     with Client(directory, config(when_full="reject_new")) as client:
         stored = 0
-        with pytest.raises(LogFullError, match="reject_new"):
+        with contextlib.suppress(LogFullError):
             while stored < 100:
                 client.append(name, [bytes(100_000)])
                 stored += 1
-        assert stored > 20
+        assert 20 < stored < 100
         for _ in range(3):
-            with pytest.raises(LogFullError):
+            with pytest.raises(LogFullError, match="reject_new"):
                 client.append(name, [bytes(100_000)])
         assert client.len(name) == stored
         assert allocated(directory) <= BOUND

@@ -72,9 +72,7 @@ def test_a_value_of_a_wrong_type_is_a_configuration_error(value) -> None:
 
 def test_a_bound_too_small_for_its_segments_says_what_is_needed() -> None:
     """The least that a configuration needs is worked out and demanded."""
-    config = CometConfig(
-        storage=StorageConfig(max_file_size=MIB), retention=RetentionConfig(max_total_size=2 * MIB)
-    )
+    config = CometConfig(storage=StorageConfig(max_file_size=MIB), retention=RetentionConfig(max_total_size=2 * MIB))
     assert config.least_total_size() == 2 * MIB + SMALL_FILES_BYTES
     with pytest.raises(ConfigError, match=str(config.least_total_size())):
         config.validate()
@@ -106,8 +104,6 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 )
 def test_the_automatic_segment_size_follows_bound_and_lanes(bound, lanes, expected) -> None:
     """An eighth of a lane's share, at most 64 MiB, whole pages."""
-    config = CometConfig(
-        concurrency=ConcurrencyConfig(lanes=lanes), retention=RetentionConfig(max_total_size=bound)
-    )
+    config = CometConfig(concurrency=ConcurrencyConfig(lanes=lanes), retention=RetentionConfig(max_total_size=bound))
     assert config.segment_size() == expected
     assert config.segment_size() % 4096 == 0

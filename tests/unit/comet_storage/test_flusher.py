@@ -1,0 +1,57 @@
+"""The background thread works on time, when it is called, and whatever a round meets."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from comet_storage._log.flusher import Flusher
+from comet_storage._os.door import Door
+from tests.support.engine import ManualDoor
+
+PATIENCE = 10.0
+
+
+def test_it_works_at_its_interval_until_it_is_stopped() -> None:
+    """Rounds follow each other; after the stop there are none."""
+    rounds = threading.Semaphore(0)
+    flusher = Flusher(Door(), rounds.release, lambda: None, 0.001)
+    assert flusher.start()
+    for _ in range(5):
+        assert rounds.acquire(timeout=PATIENCE)
+    flusher.stop()
+    while rounds.acquire(blocking=False):
+        pass
+    assert not rounds.acquire(timeout=0.02)
+    flusher.stop()
+
+
+def test_a_wake_is_answered_before_the_interval_is_over() -> None:
+    """What is urgent does not wait for the next round."""
+    hurried = threading.Event()
+    flusher = Flusher(Door(), lambda: None, hurried.set, 3600.0)
+    flusher.start()
+    flusher.wake()
+    assert hurried.wait(PATIENCE)
+    flusher.stop()
+
+
+def test_an_error_is_kept_and_told_once_a_minute_and_the_thread_goes_on(caplog) -> None:
+    """A disk that fails for hours fills no log of messages."""
+    door = ManualDoor()
+    rounds = threading.Semaphore(0)
+
+    def fail() -> None:
+        rounds.release()
+        raise OSError("broken disk")
+
+    flusher = Flusher(door, lambda: None, fail, 3600.0)
+    flusher._logged_at = door.now - 61
+    with caplog.at_level(logging.WARNING, "comet_storage"):
+        flusher.start()
+        for _ in range(5):
+            flusher.wake()
+            assert rounds.acquire(timeout=PATIENCE)
+        flusher.stop()
+    assert isinstance(flusher.last_error, OSError)
+    assert caplog.text.count("broken disk") == 1
