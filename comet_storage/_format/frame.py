@@ -26,7 +26,9 @@ MARKER_OFFSET = 12
 KIND_OFFSET = 27
 """Where in a header the byte with codec and flags is."""
 
-pack_head = struct.Struct("<IIQQI").pack
+pack_head = struct.Struct("<IIIIQI").pack
+"""The first 28 bytes, with the number in two halves: low, and :func:`marked_half` of it."""
+
 pack_check = struct.Struct("<I").pack
 _unpack_header = struct.Struct("<IIQQII").unpack_from
 
@@ -52,7 +54,12 @@ def encode_frame(first_entry: int, timestamp: int, entries: list[bytes], salt: i
     lengths = b"" if len(entries) == 1 else struct.pack(f"<{len(entries)}I", *map(len, entries))
     body = lengths + b"".join(entries)
     head = pack_head(
-        len(body), crc32_keeping_gil(body, salt), first_entry ^ (salt << 32), timestamp, len(entries) | CODEC_RAW << 24
+        len(body),
+        crc32_keeping_gil(body, salt),
+        first_entry & 0xFFFFFFFF,
+        marked_half(salt, first_entry),
+        timestamp,
+        len(entries) | CODEC_RAW << 24,
     )
     frame = head + pack_check(crc32(head, salt ^ offset)) + body
     return frame.ljust(aligned(len(frame)), b"\0")
@@ -70,9 +77,14 @@ def decode_header(buffer: bytes | memoryview, at: int, salt: int, offset: int) -
     return FrameHeader(body_length, body_crc, number ^ (salt << 32), timestamp, count, codec)
 
 
+def marked_half(salt: int, number: int) -> int:
+    """The upper half of an entry number as it is stored."""
+    return salt ^ (number >> 32)
+
+
 def marker(salt: int, number: int) -> bytes:
     """The four bytes at MARKER_OFFSET of every frame whose numbers have the same upper half as ``number``."""
-    return pack_check(salt ^ (number >> 32))
+    return pack_check(marked_half(salt, number))
 
 
 def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | None:

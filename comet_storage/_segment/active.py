@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
+from comet_storage._format.frame import marked_half
 from comet_storage._format.limits import (
+    FRAME_ENTRIES_MAX,
     FRAME_HEADER_BYTES,
     INDEX_INTERVAL_BYTES,
     PAGE_BYTES,
@@ -32,6 +34,9 @@ LIMIT_INTERVAL_BYTES = 64 * 1024
 
 SINGLES_PER_LIMIT = LIMIT_INTERVAL_BYTES // FRAME_HEADER_BYTES
 """The most numbers that appends of single entries can use up between two visits to the slow path."""
+
+NUMBER_HALF = 0xFFFFFFFF
+"""The lower half of an entry number."""
 
 STEP_BYTES_MIN = 64 * 1024
 STEP_BYTES_MAX = 16 * 1024 * 1024
@@ -87,7 +92,9 @@ class ActiveSegment:
         self.fd = fd
         self.header = header
         self.salt = header.salt
-        self.mask = header.salt << 32
+        # One segment's numbers share their upper half (see ``fits``), so the append path need not split them.
+        self.half = marked_half(header.salt, header.first_entry)
+        self.number_base = header.first_entry & ~NUMBER_HALF
         self.delta = header.base_position - SEGMENT_HEADER_BYTES
         self.data: Storage = open_storage(door, fd, header.capacity, mapped=mapped) if data is None else data
         self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
@@ -112,7 +119,8 @@ class ActiveSegment:
 
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes fits behind the cursor, and the end mark behind that."""
-        return self.cursor[0] + size + len(END_MARK) <= self.capacity
+        offset, number = self.cursor
+        return offset + size + len(END_MARK) <= self.capacity and number - self.number_base <= NUMBER_HALF
 
     def make_room(self, size: int, reserve: Reserve) -> None:
         """Preallocate for a frame of ``size`` bytes, note a point of the index, and set the next limit.
@@ -129,6 +137,9 @@ class ActiveSegment:
         if self._mapped and size <= MAPPED_FRAME_BYTES and end > self._touched:
             self._touch(end)
         self.limit = min(self.allocated - len(END_MARK), offset + size + LIMIT_INTERVAL_BYTES)
+        if number - self.number_base > NUMBER_HALF - 2 * SINGLES_PER_LIMIT - FRAME_ENTRIES_MAX:
+            # Close to where the next segment has to begin: every append asks.
+            self.limit = offset + size
         if self._mapped:
             self.limit = min(self.limit, max(self._touched, offset + size))
 

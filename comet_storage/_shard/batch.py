@@ -17,8 +17,10 @@ _JOIN_BYTES = 256 * 1024
 
 def body_checksum(body: bytes | LargeBody, salt: int) -> int:
     """CRC-32 of a body, started from the segment's salt, without ever releasing the GIL."""
+    if isinstance(body, bytes):
+        return crc32_keeping_gil(body, salt)
     value = salt
-    for piece in (body,) if isinstance(body, bytes) else body.pieces:
+    for piece in body.pieces:
         value = crc32_keeping_gil(piece, value)
     return value
 

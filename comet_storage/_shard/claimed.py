@@ -50,8 +50,13 @@ class ClaimedShard(Turns):
         self.generation = claim.generation
         self.ceiling = claim.ceiling
         self.active = claim.active
-        self._words: Words = claim.page.words
+        self._use_words(claim.page.words)
         self._rotating = False
+
+    def _use_words(self, words: Words) -> None:
+        self._words = words
+        # Then an exception can come between a publication and the new cursor, and the next append has to look.
+        self._stores_are_calls = not isinstance(words, memoryview)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:
@@ -170,7 +175,7 @@ class ClaimedShard(Turns):
                 mapped=self._settings.mapped,
                 reserve=self.context.reserve,
             )
-            self._words = self.page.words
+            self._use_words(self.page.words)
             old.close()
         active = self.active
         offset, number = active.cursor
@@ -191,7 +196,7 @@ class ClaimedShard(Turns):
     def release(self, failure: CometError) -> None:
         """Let go of descriptors, maps and lock as they are, as a crash would. Later appends raise ``failure``."""
         self.failure = failure
-        self._words = _ReleasedWords()
+        self._use_words(_ReleasedWords())
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.close()

@@ -87,7 +87,9 @@ class ShardWriter(ClaimedShard):
             active = self.active
             words = self._words
             offset, number = active.cursor
-            if words[PUBLISHED] != offset + active.delta or words[GENERATION] != self.generation:
+            if words[GENERATION] != self.generation or (
+                self._stores_are_calls and words[PUBLISHED] != offset + active.delta
+            ):
                 self._check()
                 active, words = self.active, self._words
                 offset, number = active.cursor
@@ -99,7 +101,7 @@ class ShardWriter(ClaimedShard):
                 stop = offset + FRAME_HEADER_BYTES + length
             salt = active.salt
             checksum = crc32(body, salt) if length <= GIL_KEEPING_BYTES else body_checksum(body, salt)
-            head = pack_head(length, checksum, number ^ active.mask, self._now(), count)
+            head = pack_head(length, checksum, number - active.number_base, active.half, self._now(), count)
             head += pack_check(crc32(head, salt ^ offset))
             if length <= SMALL_ENTRY_BYTES:
                 active.data[offset:stop] = head + body  # type: ignore[operator]  # bytes: large bodies are larger

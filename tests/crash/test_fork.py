@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -50,5 +51,5 @@ def test_a_parents_death_frees_its_shard_although_a_child_lives_on(tmp_path) -> 
             assert client.append(SHARD, [b"next"])[0].entry_number == 2
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
             time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""Is everything that was acknowledged still there after a death at each dangerous instant: lock, copy, publish, rotate?"""
+"""Is everything that was acknowledged still there after a death at each dangerous instant of an append?"""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def test_a_death_at_any_instant_costs_nothing_that_was_acknowledged(tmp_path, po
         seed = f"{point} {mode} {kill}"
         chance = random.Random(seed)
         # Sometimes the one before died in the middle of a copy, so that there is something to recover from.
-        for this in ([chance.choice(("copy.first_half", "copy.last_half", "copy.after"))] if kill % 2 else []) + [point]:
+        before = [chance.choice(("copy.first_half", "copy.last_half", "copy.after"))] if kill % 2 else []
+        for this in [*before, point]:
             countdown = countdown_for(this, chance, shared=shared)
             with Child(
                 append_until_killed, str(tmp_path), chance.randrange(PEER), config, this, countdown, APPENDS_MAX

@@ -108,7 +108,7 @@ def _shared_campaign(directory: Path, start: int, kills: int, tally: Tally) -> N
         for kill in range(kills):
             for child in living:
                 tally.acknowledged += add_reports(
-                    acknowledged, child.read_raw(time.monotonic() + 0.01 * chance.random())
+                    acknowledged, child.read_raw(time.monotonic() + (0.01 if FULL else 0.003) * chance.random())
                 )
             victim = living.pop(chance.randrange(len(living)))
             victim.kill()
@@ -130,4 +130,3 @@ def _shared_campaign(directory: Path, start: int, kills: int, tally: Tally) -> N
         client.close()
     with Client(directory, config) as client:
         check(client, acknowledged, tally, (start, "reopened"))
-

@@ -87,7 +87,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_a_reader_is_not_harmed_by_damage_under_it(tmp_path) -> None:
-    """Bytes are changed and the file is cut in place; a process that has it open reads all but the frame that is hit."""
+    """Bytes are changed and the file is cut in place; who has it open reads all but the frame that is hit."""
     with open_small(tmp_path) as client:
         total = fill(client, [1, 3, 1, 2, 1, 4])
     frames = known_frames(tmp_path)
@@ -177,12 +177,10 @@ def test_appending_processes_go_on_while_their_page_is_damaged(tmp_path, damage:
     acknowledged: dict[int, tuple[int, int]] = {}
     writers = [Child(append_for_ever, str(tmp_path), SHARD, config, number) for number in range(2 if shared else 1)]
     try:
-        for writer in writers:
-            eventually(lambda writer=writer: bool(add_reports(acknowledged, writer.read_raw(time.monotonic() + 0.01))), "")
+        hear_more(writers, acknowledged, 50)
         for _ in range(20 if FULL else 6):
             damage(page)
-            before = len(acknowledged)
-            eventually(lambda: _hear(writers, acknowledged) and len(acknowledged) > before + 50, "no more appends")
+            hear_more(writers, acknowledged, 50)
         for writer in writers:
             assert writer.process.exitcode is None, "the writer ended"
             writer.kill()
@@ -198,10 +196,14 @@ def test_appending_processes_go_on_while_their_page_is_damaged(tmp_path, damage:
         assert verdict.clean, verdict
 
 
-def _hear(writers: list[Child], acknowledged: dict[int, tuple[int, int]]) -> bool:
-    for writer in writers:
-        add_reports(acknowledged, writer.read_raw(time.monotonic() + 0.01))
-    return True
+def hear_more(writers: list[Child], acknowledged: dict[int, tuple[int, int]], count: int) -> None:
+    """Listen to the writers until they have reported so many more entries."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    wanted = len(acknowledged) + count
+    while len(acknowledged) < wanted:
+        assert time.monotonic() < deadline, "no more appends"
+        for writer in writers:
+            add_reports(acknowledged, writer.read_raw(time.monotonic() + 0.01))
 
 
 def test_an_owner_whose_lock_file_is_deleted_is_not_one_of_two(tmp_path) -> None:
@@ -249,13 +251,7 @@ def test_the_published_position_only_grows(tmp_path) -> None:
             assert watcher.hear() == "watching"
         for turn in range(20 if FULL else 4):
             with Child(append_for_ever, str(tmp_path), SHARD, config, turn) as writer:
-                acknowledged: dict[int, tuple[int, int]] = {}
-                eventually(
-                    lambda: add_reports(acknowledged, writer.read_raw(time.monotonic() + 0.02)) == 0
-                    or len(acknowledged) > 300,
-                    "",
-                )
-                eventually(lambda: _hear([writer], acknowledged) and len(acknowledged) > 300, "")
+                hear_more([writer], {}, 300)
         for watcher in watchers:
             grew, shrank, last = watcher.ask("stop")
             assert shrank == 0

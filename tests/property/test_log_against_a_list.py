@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -75,9 +74,7 @@ class LogMachine(RuleBasedStateMachine):
     def ranges(self) -> int:
         """How many separate acknowledged ranges there are."""
         done = sorted(self.classes)
-        return sum(
-            1 for index, number in enumerate(done) if index == 0 or done[index - 1] != number - 1
-        )
+        return sum(1 for index, number in enumerate(done) if index == 0 or done[index - 1] != number - 1)
 
     # What can be done.
 

@@ -61,9 +61,7 @@ class Naive:
 
     def below(self, kind: str) -> int:
         """Numbers of a class below the offset."""
-        return sum(
-            (self.acknowledged.get(n) or self.gaps.get(n)) == kind for n in range(self.start, self.offset)
-        )
+        return sum((self.acknowledged.get(n) or self.gaps.get(n)) == kind for n in range(self.start, self.offset))
 
 
 @given(st.integers(0, 10), steps)

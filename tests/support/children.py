@@ -37,6 +37,7 @@ def children() -> ForkServerContext:
             os.environ["PYTHONPATH"] = before
     return context
 
+
 RAW_BYTES = 3000 * 20
 """Records of 20 bytes are written whole, so reads of a multiple of it never cut one in two."""
 

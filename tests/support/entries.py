@@ -52,9 +52,7 @@ class Verdict:
         return not (self.lost or self.duplicated or self.garbled or self.gaps or self.unordered)
 
 
-def judge(
-    messages: Iterable[StreamMessage], acknowledged: Mapping[int, tuple[int, int]], *, first: int = 0
-) -> Verdict:
+def judge(messages: Iterable[StreamMessage], acknowledged: Mapping[int, tuple[int, int]], *, first: int = 0) -> Verdict:
     """Compare what a log holds with what was acknowledged; numbers below ``first`` may have been evicted."""
     verdict = Verdict()
     expected = first

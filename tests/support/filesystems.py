@@ -87,7 +87,7 @@ def fill(directory: Path, *, leave: int) -> Path:
 def remove_ballast(directory: Path) -> None:
     """Give back what :func:`fill` took, and return when the volume has it: some free blocks in the background."""
     ballast = directory / "ballast"
-    expected = free_bytes(directory) + ballast.stat().st_blocks * 512 // 2
+    expected = free_bytes(directory) + min(1 << 20, ballast.stat().st_blocks * 512 // 2)
     ballast.unlink()
     os.sync()
     deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -75,20 +75,24 @@ class KillingDoor(Door):
         return name == self._point and self._countdown == 1
 
     def flock(self, fd: int, operation: int) -> None:  # type: ignore[override]  # a static method there, for speed
+        """Take or free a lock."""
         kind = "unlock" if operation == LOCK_UN else "lock"
         self.failpoint(f"{kind}.before")
         Door.flock(fd, operation)
         self.failpoint(f"{kind}.after")
 
     def map_file(self, fd: int, size: int) -> Any:
+        """A map whose stores can be torn."""
         return _KillingMap(self, super().map_file(fd, size))
 
     def map_words(self, mapped: Any) -> Any:
+        """Words whose stores have instants around them."""
         if isinstance(mapped, _KillingMap):
             return _KillingWords(self, super().map_words(mapped.mapped))
         return super().map_words(mapped)
 
     def store(self, fd: int, data: bytes, offset: int) -> None:
+        """A large store."""
         self.failpoint("store.before")
         if self.dies_next("store.first_half"):
             super().store(fd, data[: len(data) // 2], offset)
@@ -97,11 +101,13 @@ class KillingDoor(Door):
         self.failpoint("store.after")
 
     def prefault(self, fd: int, offset: int, length: int) -> None:
+        """Preparing pages."""
         self.failpoint("prefault.before")
         super().prefault(fd, offset, length)
         self.failpoint("prefault.after")
 
     def write(self, fd: int, data: bytes, offset: int) -> None:
+        """A write."""
         self.failpoint("write.before")
         if self.dies_next("write.first_half"):
             super().write(fd, data[: len(data) // 2], offset)
@@ -110,16 +116,19 @@ class KillingDoor(Door):
         self.failpoint("write.after")
 
     def allocate(self, fd: int, offset: int, length: int) -> None:
+        """Taking blocks."""
         self.failpoint("allocate.before")
         super().allocate(fd, offset, length)
         self.failpoint("allocate.after")
 
     def truncate(self, fd: int, size: int) -> None:
+        """Cutting or growing a file."""
         self.failpoint("truncate.before")
         super().truncate(fd, size)
         self.failpoint("truncate.after")
 
     def sync_data(self, fd: int) -> None:
+        """Waiting for the disk."""
         self.failpoint("sync.before")
         super().sync_data(fd)
         self.failpoint("sync.after")

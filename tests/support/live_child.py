@@ -96,7 +96,7 @@ def fork_and_append(out: Connection, into: Connection, directory: str, stream: s
         for name, action in (
             ("own shard", lambda: client.append(shard, [b"child"])[0].entry_number),
             ("lane", lambda: lanes.append([b"child"])[0].shard_id),
-            ("consumer", lambda: consumer.read()),
+            ("consumer", consumer.read),
             ("close", client.close),
         ):
             try:

@@ -68,6 +68,4 @@ def _survivor(synced: bytes, now: bytes, chance: random.Random) -> bytes:
     if kind == "torn":
         at = chance.randrange(0, size + 1) // SECTOR * SECTOR
         return now[:at] + synced[at:]
-    return b"".join(
-        (now if chance.random() < 0.5 else synced)[at : at + SECTOR] for at in range(0, size, SECTOR)
-    )
+    return b"".join((now if chance.random() < 0.5 else synced)[at : at + SECTOR] for at in range(0, size, SECTOR))

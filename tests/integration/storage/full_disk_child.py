@@ -70,7 +70,6 @@ def batches() -> itertools.cycle[list[bytes]]:
 
 def filled_up(directory: Path, write_method: str) -> None:
     """Appends fill the volume; readers and acknowledgements go on; what is freed is used again."""
-    fill(directory, leave=6 << 20)
     with (
         Client(directory / "log", config(write_method)) as client,
         Consumer(client, "group", stream="events:v1") as consumer,
@@ -78,8 +77,9 @@ def filled_up(directory: Path, write_method: str) -> None:
         stored = Stored(client)
         stored.append([b"first"])
         assert len(consumer.read()) == 1
+        fill(directory, leave=6 << 20)
         source = batches()
-        while stored.refused < 200:
+        while stored.refused < 100:
             if not stored.append(next(source)) and stored.refused % 20 == 0:
                 with contextlib.suppress(LogFullError):
                     consumer.ack(*(message.id for message in consumer.read(count=10)))
@@ -149,7 +149,7 @@ def holes(directory: Path, write_method: str) -> None:
             for size in (*SIZES, *SIZES):
                 with contextlib.suppress(LogFullError):
                     client.append(SHARD, [bytes(size)])
-            for _ in range(100):
+            for _ in range(30):
                 with contextlib.suppress(LogFullError):
                     client.append(SHARD, [bytes(115)])
     remove_ballast(directory)

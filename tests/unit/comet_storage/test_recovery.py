@@ -219,7 +219,7 @@ def test_a_damaged_word_of_the_state_page_costs_nothing(tmp_path, offset, mask) 
 
 
 def test_bytes_behind_the_end_are_never_served(tmp_path) -> None:
-    """What a dead writer left half-stored behind the end is not mistaken for entries, and does not stop the next one."""
+    """What a dead writer left half-stored is not mistaken for entries, and does not stop the next one."""
     for garbage in (b"\xff" * 100, b"COMETEND", b"COMETIDX" + bytes(40), bytes(8) + b"x" * 50):
         directory = tmp_path / garbage[:8].hex()
         last = make_log(directory, "crashed")[-1]

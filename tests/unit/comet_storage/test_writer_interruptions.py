@@ -27,7 +27,7 @@ LONGEST_SECONDS = 0.5
 MODES = ["owned", "shared", "pwrite"]
 
 
-class Interrupt(Exception):
+class InterruptError(Exception):
     """What the handler raises."""
 
 
@@ -63,12 +63,12 @@ def open_log(directory: Path, mode: str) -> Client:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_handler_that_raises_into_appends_tears_nothing(tmp_path, on_alarm, mode) -> None:
-    """After each exception the next append works; numbers stay dense; what was interrupted is there once or not at all."""
+    """After each exception the next append works; what was interrupted is there once or not at all."""
     armed = False
 
     def interrupt() -> None:
         if armed:
-            raise Interrupt
+            raise InterruptError
 
     on_alarm(interrupt)
     chance = random.Random(mode)
@@ -89,7 +89,7 @@ def test_a_handler_that_raises_into_appends_tears_nothing(tmp_path, on_alarm, mo
                     acknowledged[ids[0].entry_number] = sequence
                 finally:
                     armed = False
-            except Interrupt:
+            except InterruptError:
                 interrupted += 1
             armed = False
             assert time.monotonic() - started < LONGEST_SECONDS
