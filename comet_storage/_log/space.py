@@ -83,13 +83,16 @@ class SpaceLedger:
                 self._write(self.measure())
                 raise
 
-    def release(self, size: int) -> None:
-        """Note that blocks were given back."""
-        if size > 0:
-            with self._locked():
-                used = self._read()
-                if used is not None:
-                    self._write(max(0, used - size))
+    def release(self, free: Callable[[], int]) -> None:
+        """Give blocks back by calling ``free``, which returns how many bytes.
+
+        Under the lock: an eviction of the same file comes before, and then there is nothing to give back, or behind it.
+        """
+        with self._locked():
+            size = free()
+            used = self._read()
+            if size > 0 and used is not None:
+                self._write(max(0, used - size))
 
     def measure(self) -> int:
         """Bytes of the blocks of every file and directory of the log."""

@@ -48,11 +48,13 @@ class PreparedSegment:
         self.data.close()
         self.door.close(self.fd)
 
-    def discard(self) -> None:
-        """Let go of it and remove the file."""
+    def discard(self) -> int:
+        """Let go of it and remove the file. Returns the bytes of blocks that were freed."""
+        linked = self.is_linked()
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self.door.unlink(self.path)
+        return self.allocated if linked else 0
 
 
 def prepare_segment(

@@ -84,10 +84,9 @@ class ClaimedShard(Turns):
         """On closing: give back unused blocks and record that nothing can be lost any more. The lock is held."""
         active = self.active
         if self._prepared is not None:
-            self.context.release(self._prepared.allocated)
-            self._prepared.discard()
+            self.context.release(self._prepared.discard)
             self._prepared = None
-        self.context.release(active.trim())
+        self.context.release(active.trim)
         self.ceiling.lower(self.page, active.cursor[1])
         self.page.sync()
 

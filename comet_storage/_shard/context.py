@@ -34,7 +34,7 @@ class ShardContext:
     layout: ShardLayout
     settings: WriterSettings
     reserve: Reserve
-    release: Callable[[int], None]
-    """Tells the ledger of blocks that were given back."""
+    release: Callable[[Callable[[], int]], None]
+    """Calls what gives blocks back and returns how many bytes, and tells the ledger."""
     wake: Callable[[], None]
     """Asks the flusher to look at :meth:`ShardWriter.grow_ahead` soon. Safe in signal handlers."""

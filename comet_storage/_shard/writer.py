@@ -276,7 +276,6 @@ class ShardWriter(ClaimedShard):
             except IndexError:
                 return
             try:
-                freed = segment.finish()
+                self.context.release(segment.finish)
             finally:
                 segment.close()
-            self.context.release(freed)

@@ -91,5 +91,7 @@ def test_the_free_space_floor_is_kept_and_says_so(volume) -> None:
         assert stored > 10
         assert free_bytes(volume) >= floor - 1024 * 1024
         assert client.len(SHARD) == stored
-        remove_ballast(volume)
+    remove_ballast(volume)
+    with Client(volume / "log", limited) as client:
         client.append(SHARD, [bytes(64 * 1024)])
+        assert client.len(SHARD) == stored + 1

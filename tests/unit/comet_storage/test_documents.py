@@ -19,7 +19,9 @@ def test_every_failpoint_of_the_source_is_in_the_table_and_no_other() -> None:
     """Tests find the instants to kill at in docs/architecture.md."""
     source = "".join(path.read_text(encoding="utf-8") for path in ENGINE.rglob("*.py"))
     table = (DOCS / "architecture.md").read_text(encoding="utf-8").split("## Failpoints")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `([a-z_.]+)`", table, re.M)) == set(re.findall(r'failpoint\("([^"]+)"\)', source))
+    assert set(re.findall(r"^\| `([a-z_.]+)`", table, re.MULTILINE)) == set(
+        re.findall(r'failpoint\("([^"]+)"\)', source)
+    )
 
 
 def test_every_module_named_in_the_table_of_layers_exists() -> None:
@@ -44,8 +46,8 @@ def test_the_limits_in_the_format_are_those_of_the_code() -> None:
         f"version {limits.FORMAT_MAJOR}.{limits.FORMAT_MINOR}",
         f"| frame header | {limits.FRAME_HEADER_BYTES} |",
         f"1 to {limits.FRAME_ENTRIES_MAX:,}",
-        f"| segment header | {limits.SEGMENT_HEADER_BYTES:,} = 2 × {limits.SECTOR_BYTES} |",
-        f"| group record | {limits.GROUP_FILE_BYTES:,} = 2 × {limits.GROUP_SLOT_BYTES:,} |",
+        f"| segment header | {limits.SEGMENT_HEADER_BYTES:,} = 2 \u00d7 {limits.SECTOR_BYTES} |",
+        f"| group record | {limits.GROUP_FILE_BYTES:,} = 2 \u00d7 {limits.GROUP_SLOT_BYTES:,} |",
         f"| {limits.GROUP_RANGES_MAX} stored |",
         f"one per {limits.INDEX_INTERVAL_BYTES:,} bytes",
     ):
@@ -60,5 +62,5 @@ def test_a_decision_record_has_its_headings_and_its_row(path) -> None:
     text = path.read_text(encoding="utf-8")
     number = path.name[:4]
     assert re.match(rf"# {number}\. .+\n\nStatus: .+\nDate: \d{{4}}-\d{{2}}-\d{{2}}\n", text)
-    assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Alternatives", "Consequences"]
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Alternatives", "Consequences"]
     assert f"[{number}]({path.name})" in (DOCS / "decisions/README.md").read_text(encoding="utf-8")

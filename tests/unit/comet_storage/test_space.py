@@ -55,7 +55,7 @@ def test_the_ledger_starts_with_what_is_there_and_goes_up_before_blocks_are_take
     seen = []
     space.reserve(PAGE, lambda: seen.append(used(tmp_path)))
     assert used(tmp_path) == seen[0] >= 9 * PAGE
-    space.release(PAGE)
+    space.release(lambda: PAGE)
     assert used(tmp_path) == seen[0] - PAGE
     space.close()
 
