@@ -138,7 +138,7 @@ class Engine:
             flusher, self._flusher = self._flusher, None
         if flusher is not None:
             flusher.stop()
-        for cursor in list(self._cursors):
+        for cursor in self._open_cursors():
             with contextlib.suppress(CometError, OSError):
                 cursor.lease.sync()
             cursor.close()
@@ -146,6 +146,11 @@ class Engine:
             _, writer = self._writers.popitem()
             close_writer(writer, self._closed_error())
         self._ledger.close()
+
+    def _open_cursors(self) -> list[ShardCursor]:
+        # Under the lock: others may not join the set while it is walked.
+        with self._lock:
+            return list(self._cursors)
 
     def _context(self, name: ShardName) -> ShardContext:
         return ShardContext(
@@ -211,7 +216,7 @@ class Engine:
                 flush_writer(writer)
             except (CometError, OSError) as error:
                 errors.append(error)
-        for cursor in list(self._cursors):
+        for cursor in self._open_cursors():
             try:
                 cursor.lease.sync()
             except OSError as error:

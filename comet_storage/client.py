@@ -12,7 +12,7 @@ from comet_storage._format.group_record import GroupRecord
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._groups.accounting import shard_accounting
 from comet_storage._groups.lease import take_lease
-from comet_storage._groups.registry import register_group
+from comet_storage._groups.registry import changing_groups, register_group
 from comet_storage._groups.shard_cursor import frame_messages
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors
@@ -110,19 +110,21 @@ class Client(Engine):
             CometError: the disk refused; what was durable before still is.
         """
         self._check_open()
-        for writer in list(self._writers.values()):
-            flush_writer(writer)
         with storage_errors(self.data_dir):
-            for cursor in list(self._cursors):
+            for writer in list(self._writers.values()):
+                flush_writer(writer)
+            for cursor in self._open_cursors():
                 cursor.lease.sync()
 
     def streams(self) -> list[str]:
         """Names of the streams that exist, ``namespace:version``."""
-        return self._layout.streams()
+        with storage_errors(self.data_dir):
+            return self._layout.streams()
 
     def shards(self, stream: str) -> list[int]:
         """Numbers of the shards that a stream has."""
-        return self._layout.shards(stream)
+        with storage_errors(self.data_dir):
+            return self._layout.shards(stream)
 
     def len(self, stream: str) -> int:
         """Entries still held by a shard, or by all shards of a stream. Never creates anything."""
@@ -135,14 +137,11 @@ class Client(Engine):
     def scan(self, stream: str, start: int = 0) -> Iterator[StreamMessage]:
         """Every entry that a shard holds from number ``start`` on, as of now. No group is touched."""
         name = parse_shard_stream(stream)
-        reader = self._new_reader(name)
-        try:
+        with self._reading(name) as reader:
             for found in reader.frames(start):
                 if isinstance(found, Frame):
                     end = found.header.first_entry + found.header.count
                     yield from frame_messages(stream, name.shard_id, found, start, end)
-        finally:
-            reader.close()
 
     def allocated_bytes(self) -> int:
         """Bytes of the disk blocks of every file and directory of the log."""
@@ -151,7 +150,8 @@ class Client(Engine):
 
     def groups(self, stream: str) -> list[str]:
         """Names of the consumer groups of a stream."""
-        return self._layout.groups(stream)
+        with storage_errors(self.data_dir):
+            return self._layout.groups(stream)
 
     def register_group(self, stream: str, group: str, start: str = "oldest") -> None:
         """Make a consumer group unless it exists. It begins at the oldest entries held, or at the next ones.
@@ -166,18 +166,28 @@ class Client(Engine):
             if group in self.groups(stream):
                 return
             self._door.make_directories(directory)
-            for shard_id in self.shards(stream):
-                self._start_group(stream, shard_id, group, start)
-            self._ledger.reserve(PAGE_BYTES, lambda: None)
-            register_group(self._door, path, group, start)
-            self._door.sync_directory(directory)
+            with changing_groups(self._door, directory, self._settings.lock_timeout):
+                if group in self.groups(stream):
+                    return
+                for shard_id in self.shards(stream):
+                    self._start_group(stream, shard_id, group, start)
+                self._ledger.reserve(PAGE_BYTES, lambda: None)
+                register_group(self._door, path, group, start)
+                self._door.sync_directory(directory)
 
     def delete_group(self, stream: str, group: str) -> None:
         """Forget a consumer group and its offsets. Consumers of it that are open get AckError."""
         self._check_writable()
-        with self._lock, storage_errors(self.data_dir):
+        path = self._layout.group_file(stream, parse_group(group))
+        directory = self._layout.stream_directory(stream)
+        with (
+            self._lock,
+            storage_errors(self.data_dir),
+            contextlib.suppress(FileNotFoundError),
+            changing_groups(self._door, directory, self._settings.lock_timeout),
+        ):
             with contextlib.suppress(FileNotFoundError):
-                self._door.unlink(self._layout.group_file(stream, parse_group(group)))
+                self._door.unlink(path)
             for name in self._names(stream):
                 with contextlib.suppress(FileNotFoundError):
                     self._door.unlink(self._layout.shard(name).group(group))
@@ -192,16 +202,18 @@ class Client(Engine):
     def shard_accounting(self, stream: str, shard_id: int, group: str) -> Accounting:
         """What became of every entry number of a group in one shard."""
         name = ShardName(*parse_stream(stream), shard_id)
-        record = read_group_record(self._door, self._layout.shard(name).group(parse_group(group))) or GroupRecord()
+        path = self._layout.shard(name).group(parse_group(group))
         with self._reading(name) as reader:
+            record = read_group_record(self._door, path) or GroupRecord()
             return shard_accounting(record, reader.first_held(), reader.next_number())
 
     def pending_bytes(self, stream: str, group: str) -> int:
         """Stored bytes that a group has still to get, to the nearest frame."""
         total = 0
         for name in self._names(stream):
-            record = read_group_record(self._door, self._layout.shard(name).group(group)) or GroupRecord()
+            path = self._layout.shard(name).group(parse_group(group))
             with self._reading(name) as reader:
+                record = read_group_record(self._door, path) or GroupRecord()
                 first, end = reader.position_of(record.offset)
                 total += end - first
         return total

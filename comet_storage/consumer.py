@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
@@ -100,7 +101,7 @@ class Consumer:
                 if cursor is None or share <= 0:
                     continue
                 with storage_errors(self._client.data_dir):
-                    found, size = cursor.read(share, max(1, max_bytes // left))
+                    found, size = cursor.read(share, max(1, max_bytes // left), max_bytes if messages else None)
                 messages += found
                 max_bytes = max(0, max_bytes - size)
             return messages
@@ -151,7 +152,8 @@ class Consumer:
         with self._lock:
             self._check_open()
             cursor = self._held(shard)
-            following = cursor.reader.next_number()
+            with storage_errors(self._client.data_dir):
+                following = cursor.reader.next_number()
             target = max(0, following + entry) if entry < 0 else entry
             if target > following:
                 raise AckError(f"cannot go to entry {target} of shard {shard}: the next one will be {following}")
@@ -166,17 +168,22 @@ class Consumer:
                 cursor.lease.sync()
 
     def close(self) -> None:
-        """Free the leases. The group and its offsets stay. Idempotent."""
+        """Free the leases. The group and its offsets stay, safe from power cuts. Idempotent."""
         with self._lock:
             self._closed = True
             while self._cursors:
                 _, cursor = self._cursors.popitem()
+                # No sync of the client comes by here any more.
+                with contextlib.suppress(OSError):
+                    cursor.lease.sync()
                 cursor.close()
 
     def after_fork_in_child(self) -> None:
         """In a forked child: the parent keeps its leases; this copy is closed."""
         self._lock = threading.RLock()
-        self.close()
+        self._closed = True
+        while self._cursors:
+            self._cursors.popitem()[1].close()
 
     def _acknowledge(self, ids: tuple[MessageID, ...], kind: int) -> None:
         numbers: defaultdict[int, list[int]] = defaultdict(list)
@@ -196,7 +203,8 @@ class Consumer:
                     f"entries {ranges[0][0]} to {ranges[-1][1] - 1} of shard {shard}: only entries "
                     f"{tracker.record.start} to {tracker.seen - 1} were delivered to this consumer"
                 )
-            cursors[shard].lease.check()
+            with storage_errors(self._client.data_dir):
+                cursors[shard].lease.check()
         with storage_errors(self._client.data_dir):
             for shard, ranges in acknowledged.items():
                 cursor = cursors[shard]

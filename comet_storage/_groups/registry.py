@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 
 from comet_storage._format.checksum import crc32
 from comet_storage._os.door import Door
+from comet_storage.errors import LogBusyError
 
 _FILE_BYTES_MAX = 4096
+_WAIT = 0.001
+
+
+@contextlib.contextmanager
+def changing_groups(door: Door, directory: str, timeout: float) -> Iterator[None]:
+    """Keep other clients from making and deleting groups of a stream, by a lock on the stream's directory.
+
+    Otherwise two that make the same group at once remove each other's records, and with them what was acknowledged.
+
+    Raises:
+        LogBusyError: another process was at it for ``timeout`` seconds.
+    """
+    fd = door.open(directory)
+    try:
+        deadline = door.monotonic() + timeout
+        while not door.try_lock(fd):
+            if door.monotonic() >= deadline:
+                raise LogBusyError(f"groups in {directory} were being changed for {timeout:g} s; nothing was changed")
+            door.sleep(_WAIT)
+        yield
+        door.unlock(fd)
+    finally:
+        door.close(fd)
 
 
 def register_group(door: Door, path: str, group: str, start: str) -> bool:

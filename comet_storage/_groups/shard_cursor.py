@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,9 +44,10 @@ class ShardCursor:
     tracker: Tracker
     reader: ShardReader
 
-    def read(self, count: int, max_bytes: int) -> tuple[list[StreamMessage], int]:
-        """Up to ``count`` unacknowledged messages in order, and their bytes; at least one if there is one.
+    def read(self, count: int, max_bytes: int, largest: int | None = None) -> tuple[list[StreamMessage], int]:
+        """Up to ``count`` unacknowledged messages in order, and their bytes.
 
+        The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
         Gaps that are met are counted, and committed when the offset moves over them.
         """
         messages: list[StreamMessage] = []
@@ -56,7 +58,8 @@ class ShardCursor:
                 moved = self.tracker.note_gap(found) or moved
                 continue
             for message in self._unacknowledged(found):
-                if len(messages) >= count or (messages and size + len(message.data) > max_bytes):
+                most = max_bytes if messages else largest
+                if len(messages) >= count or (most is not None and size + len(message.data) > most):
                     break
                 messages.append(message)
                 size += len(message.data)
@@ -79,3 +82,8 @@ class ShardCursor:
         """Free the lease and close the reader."""
         self.lease.close()
         self.reader.close()
+
+    def __del__(self) -> None:
+        # A consumer that was dropped without being closed must not keep its shards from others.
+        with contextlib.suppress(Exception):
+            self.close()

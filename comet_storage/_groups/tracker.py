@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -24,19 +25,22 @@ class Tracker:
     """Numbers below were delivered to this consumer or are known to be gone; only they can be acknowledged."""
 
     def __post_init__(self) -> None:
+        self._handed = self.record.offset
         self.seen = max(self.record.offset, *(end for _, end, _ in self.record.ranges), 0)
 
     def note_seen(self, end: int) -> None:
-        """Numbers below ``end`` were handed to the application."""
+        """Numbers below ``end`` were handed to the application, or are in a gap."""
         self.seen = max(self.seen, end)
+        self._handed = max(self._handed, end)
 
     def note_gap(self, gap: Gap) -> bool:
-        """A gap was met while reading. Returns whether the offset moved."""
-        parts = [
-            Gap(first, end, gap.kind)
-            for first, end in self.wanted(gap.first, gap.end)
-            if not any(known.first <= first and end <= known.end for known in self.gaps)
-        ]
+        """A gap was met while reading. Returns whether the offset moved.
+
+        What was handed out before it was gone may still be acknowledged, until the offset gets there.
+        """
+        known_from = gap.first if gap.first <= self.record.offset else max(gap.first, self._handed)
+        done = self._done_with(self.record.ranges)
+        parts = [Gap(first, end, gap.kind) for first, end in _parts(max(known_from, self.record.offset), gap.end, done)]
         if not parts:
             return False
         self.gaps += parts
@@ -45,28 +49,14 @@ class Tracker:
         return self._fold()
 
     def acknowledge(self, first: int, end: int, kind: int = DELIVERED) -> None:
-        """Numbers in ``[first, end)`` are done with; those that are already stay as they are."""
+        """Numbers in ``[first, end)`` are done with; those that are already, or were never there, stay as they are."""
         first = max(first, self.record.offset)
         if first >= end:
             return
-        # What was delivered before it was evicted is delivered.
-        self.gaps = [
-            part
-            for gap in self.gaps
-            for part in (Gap(gap.first, min(gap.end, first), gap.kind), Gap(max(gap.first, end), gap.end, gap.kind))
-            if part.first < part.end
-        ]
         ranges = list(self.record.ranges)
-        at = max(0, bisect_right(ranges, (first, 1 << 64, 0)) - 1)
-        pieces = []
-        for known_first, known_end, _ in ranges[at:]:
-            if known_first >= end:
-                break
-            if known_first > first:
-                pieces.append((first, min(known_first, end), kind))
-            first = max(first, known_end)
-        if first < end:
-            pieces.append((first, end, kind))
+        # Also in the middle of an acknowledged range, nobody got what was not there.
+        done = self._done_with(ranges[max(0, bisect_right(ranges, (first, 1 << 64, 0)) - 1) :])
+        pieces = [(low, high, kind) for low, high in _parts(first, end, done)]
         self.record = replace(self.record, ranges=_merged(sorted(ranges + pieces)))
         self._fold()
 
@@ -75,7 +65,7 @@ class Tracker:
         if number < self.record.offset:
             self.record = GroupRecord(start=number, offset=number, generation=self.record.generation)
             self.gaps.clear()
-            self.seen = number
+            self.seen = self._handed = number
             return
         self._fold(up_to=number)
         self.note_seen(number)
@@ -87,17 +77,11 @@ class Tracker:
 
     def wanted(self, first: int, end: int) -> list[tuple[int, int]]:
         """The parts of ``[first, end)`` that are not yet acknowledged."""
-        first = max(first, self.record.offset)
-        parts = []
-        for known_first, known_end, _ in self.record.ranges:
-            if known_first >= end:
-                break
-            if known_first > first:
-                parts.append((first, known_first))
-            first = max(first, known_end)
-        if first < end:
-            parts.append((first, end))
-        return parts
+        return _parts(max(first, self.record.offset), end, self.record.ranges)
+
+    def _done_with(self, ranges: Sequence[tuple[int, int, int]]) -> Sequence[tuple[int, int, int]]:
+        """Acknowledged ranges and the gaps between them, in order."""
+        return sorted([*ranges, *((gap.first, gap.end, 0) for gap in self.gaps)]) if self.gaps else ranges
 
     def _fold(self, up_to: int | None = None) -> bool:
         """Move the offset over everything that is done with; with ``up_to`` also over what is not, as skipped."""
@@ -131,6 +115,20 @@ class Tracker:
         ]
         self.record = replace(record, offset=offset, ranges=ranges, **counts)
         return moved
+
+
+def _parts(first: int, end: int, done: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """The parts of ``[first, end)`` that are in none of the sorted ranges ``done``."""
+    parts = []
+    for known_first, known_end, _ in done:
+        if known_first >= end:
+            break
+        if known_first > first:
+            parts.append((first, known_first))
+        first = max(first, known_end)
+    if first < end:
+        parts.append((first, end))
+    return parts
 
 
 def _merged(ranges: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

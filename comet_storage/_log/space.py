@@ -52,7 +52,7 @@ class SpaceLedger:
         self._lock_file: LockFile | None = None
         self._thread_lock = threading.RLock()
         self._holding = False
-        self._measured_at = float("-inf")
+        self._measured_at = door.monotonic()
         self.close_orphan: Callable[[ShardName], bool] = lambda _: False
         """Closes the active segment of a shard that nobody writes, so that it can be evicted. Set by the client."""
 

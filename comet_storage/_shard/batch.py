@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 
 from comet_storage._format.checksum import crc32_keeping_gil
-from comet_storage._format.limits import FRAME_ENTRIES_MAX
+from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_ENTRIES_MAX
 from comet_storage._segment.active import MAPPED_FRAME_BYTES, LargeBody
 from comet_storage._shard.context import WriterSettings
 from comet_storage.errors import BatchTooLarge, EntryTooLarge, InvalidEntryError
@@ -33,8 +33,12 @@ def entry_bytes(entry: object, index: int = 0) -> bytes:
     """
     if type(entry) is bytes:
         return entry
+    return _view(entry, index).tobytes()
+
+
+def _view(entry: object, index: int) -> memoryview:
     try:
-        return memoryview(entry).tobytes()  # type: ignore[arg-type]  # any object with the buffer protocol
+        return memoryview(entry)  # type: ignore[arg-type]  # any object with the buffer protocol
     except (TypeError, ValueError, BufferError):
         raise InvalidEntryError(
             f"entry {index} is {type(entry).__name__}, not bytes-like; nothing was appended"
@@ -65,6 +69,11 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | L
         check_batch(entries)
     try:
         return _pack(entries, settings)  # type: ignore[arg-type]  # checked by joining them
+    except (EntryTooLarge, BatchTooLarge):
+        # Before the copies below are made of what may be too large for the memory as well.
+        for index, entry in enumerate(entries):
+            _view(entry, index).release()
+        raise
     except (TypeError, ValueError, BufferError, _LengthsDisagreeError):
         plain = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
         return _pack(plain, settings)
@@ -78,10 +87,10 @@ def _pack(entries: Sequence[bytes], settings: WriterSettings) -> bytes | LargeBo
     lengths = list(map(len, entries))
     size = sum(lengths)
     count = len(lengths)
-    prefix = struct.pack(f"<{count}I", *lengths) if count > 1 else b""
-    total = len(prefix) + size
+    total = size + (ENTRY_LENGTH_BYTES * count if count > 1 else 0)
     if total > MAPPED_FRAME_BYTES or settings.max_entry_bytes < MAPPED_FRAME_BYTES:
         _check_size(lengths, size, settings)
+    prefix = struct.pack(f"<{count}I", *lengths) if count > 1 else b""
     if total <= MAPPED_FRAME_BYTES:
         body = b"".join((prefix, *entries))
         if len(body) != total:

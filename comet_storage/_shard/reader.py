@@ -92,7 +92,7 @@ class ShardReader:
         The first frame may begin with lower numbers.
         """
         published = self._believable_published()
-        self._segments = self._layout.segments()
+        self._segments = self._list_segments(published)
         if not self._segments:
             return
         if number < self._segments[0]:
@@ -104,7 +104,7 @@ class ShardReader:
                 self._open_segment(self._segments[index])
             except FileNotFoundError:
                 # Evicted since the names were listed.
-                self._segments = self._layout.segments()
+                self._segments = self._list_segments(published)
                 if not self._segments or self._segments[0] <= number:
                     return
                 yield from self._evicted(number)
@@ -117,6 +117,19 @@ class ShardReader:
         end = self._page.number_at(published) if published is not None else None
         if end is not None and end > number:
             yield Gap(number, end, "corrupt")
+
+    def _list_segments(self, published: int | None) -> list[int]:
+        """The segments, without those that were begun so late that others before them may be missing.
+
+        A directory that is listed while names are made in it may show a newer one and not an older one. The segments
+        of everything below ``published`` were there before.
+        """
+        bound = self._page.number_at(published) if published is not None else None
+        if bound is None:
+            bound = max(self._layout.segments(), default=-1)
+        segments = self._layout.segments()
+        del segments[bisect_right(segments, bound) :]
+        return segments
 
     def _segment_frames(self, index: int, number: int, published: int | None) -> Iterator[Frame | Gap]:
         """Frames and gaps of the open segment, including the gap before its successor."""

@@ -29,19 +29,24 @@ class Naive:
         self.start = self.offset = start
         self.acknowledged: dict[int, str] = {}
         self.gaps: dict[int, str] = {}
+        self.handed = start
 
     def note_gap(self, first: int, end: int, kind: str) -> None:
-        """Numbers are gone; the first reason that was met counts."""
-        for number in range(max(first, self.offset), end):
-            if number not in self.acknowledged:
-                self.gaps.setdefault(number, kind)
+        """Numbers are gone; the first reason that was met counts; what was handed out may still be acknowledged."""
+        noted = [n for n in range(max(first, self.offset), end) if n not in self.acknowledged]
+        if first > self.offset:
+            noted = [n for n in noted if n >= self.handed]
+        for number in noted:
+            self.gaps.setdefault(number, kind)
+        if noted:
+            self.handed = max(self.handed, end)
         self.fold()
 
     def acknowledge(self, first: int, end: int, kind: str) -> None:
-        """What was delivered before it was gone is delivered."""
+        """What was gone before it was handed out is not delivered by a range of numbers around it."""
         for number in range(max(first, self.offset), end):
-            self.gaps.pop(number, None)
-            self.acknowledged.setdefault(number, kind)
+            if number not in self.gaps:
+                self.acknowledged.setdefault(number, kind)
         self.fold()
 
     def reset(self, number: int) -> None:
@@ -52,6 +57,7 @@ class Naive:
         for skipped in range(self.offset, number):
             if skipped not in self.gaps:
                 self.acknowledged.setdefault(skipped, "skipped")
+        self.handed = max(self.handed, number)
         self.fold()
 
     def fold(self) -> None:
