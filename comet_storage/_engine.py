@@ -107,7 +107,7 @@ class Engine:
         if not layout.exists():
             return None
         with storage_errors(layout.directory):
-            found = take_lease(self._door, layout.group(group), self._ledger.reserve, GroupRecord())
+            found = take_lease(self._door, layout.group(group), self._ledger.reserve_small, GroupRecord())
         if found is None:
             return None
         lease, record = found

@@ -171,7 +171,7 @@ class Client(Engine):
                     return
                 for shard_id in self.shards(stream):
                     self._start_group(stream, shard_id, group, start)
-                self._ledger.reserve(PAGE_BYTES, lambda: None)
+                self._ledger.reserve_small(PAGE_BYTES, lambda: None)
                 register_group(self._door, path, group, start)
                 self._door.sync_directory(directory)
 
@@ -226,7 +226,7 @@ class Client(Engine):
             number = reader.next_number() if start == "newest" else reader.first_held() or 0
         if number:
             initial = GroupRecord(start=number, offset=number)
-            found = take_lease(self._door, self._layout.shard(name).group(group), self._ledger.reserve, initial)
+            found = take_lease(self._door, self._layout.shard(name).group(group), self._ledger.reserve_small, initial)
             if found is not None:
                 found[0].sync()
                 found[0].close()

@@ -63,10 +63,20 @@ class SpaceLedger:
             LogFullError: the bound or the volume leaves no room.
             LogBusyError: another process held the ledger for longer than the lock timeout.
         """
-        nested = self._holding
+        # What eviction itself needs comes from the room kept aside for it.
+        self._reserve(size, allocate, 0 if self._holding else SMALL_FILES_BYTES // 2)
+
+    def reserve_small(self, size: int, allocate: Callable[[], None]) -> None:
+        """As :meth:`reserve`, for what a consumer needs, with a part of the room kept aside: a full log can be read.
+
+        Raises:
+            LogFullError, LogBusyError: as :meth:`reserve`.
+        """
+        self._reserve(size, allocate, 0 if self._holding else SMALL_FILES_BYTES // 4)
+
+    def _reserve(self, size: int, allocate: Callable[[], None], aside: int) -> None:
         with self._locked(), storage_errors(self._layout.root):
-            # What eviction itself needs comes from the room kept aside for it.
-            limit = self._bound if nested else self._bound - SMALL_FILES_BYTES // 2
+            limit = self._bound - aside
             used = self._read()
             if used is None or used + size > limit:
                 used = self._measured(used)
@@ -183,6 +193,8 @@ class SpaceLedger:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        # Threads that waited for one another have that much less time for the file.
+        deadline = self._door.monotonic() + self._lock_timeout
         with self._thread_lock:
             if self._holding:
                 yield
@@ -191,7 +203,7 @@ class SpaceLedger:
                 with storage_errors(self._layout.log_lock):
                     self._lock_file = LockFile(self._door, self._layout.log_lock)
             try:
-                self._lock_file.acquire(self._lock_timeout)
+                self._lock_file.acquire(max(0.0, deadline - self._door.monotonic()))
                 self._holding = True
                 yield
             finally:

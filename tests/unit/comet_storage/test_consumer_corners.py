@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import gc
 import mmap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from comet_storage import Client, Consumer, EntryTooLarge, StorageIOError
+from comet_storage import Client, CometConfig, Consumer, EntryTooLarge, LogBusyError, LogFullError, StorageIOError
 from comet_storage._groups.registry import changing_groups
 from comet_storage._os.door import Door
-from comet_storage.errors import LogBusyError
+from comet_storage.config import ConcurrencyConfig, RetentionConfig, StorageConfig
 from tests.support.engine import ManualDoor
 
 STREAM = "events:v1"
@@ -170,3 +173,43 @@ def test_a_client_can_sync_while_consumers_come_and_go(client) -> None:
         thread.start()
         assert not adding.wait(0.05)
     thread.join()
+
+
+def test_a_log_that_rejects_new_entries_can_still_be_read(tmp_path) -> None:
+    """A group can be made and leased in a log that is full: otherwise nobody could ever drain it."""
+    config = CometConfig(
+        storage=StorageConfig(max_file_size=16384),
+        retention=RetentionConfig(max_total_size=2 * 16384 + 256 * 1024, when_full="reject_new"),
+    )
+    with Client(tmp_path / "log", config) as client:
+        appended = 0
+        with contextlib.suppress(LogFullError):
+            while appended < 1000:
+                client.append(SHARD, [b"x" * 1000])
+                appended += 1
+        assert appended < 1000
+        with Consumer(client, "readers", stream=STREAM) as consumer:
+            assert len(consumer.read(count=appended + 1)) == appended
+        assert client.allocated_bytes() <= config.retention.max_total_size
+
+
+def test_threads_that_wait_for_the_ledger_share_one_lock_timeout(tmp_path) -> None:
+    """A process stopped in the middle of a reservation delays the last of four threads no longer than the first."""
+    config = CometConfig(concurrency=ConcurrencyConfig(lock_timeout=0.3))
+    with Client(tmp_path / "log", config) as client, (tmp_path / "log/log.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        busy: list[float] = []
+
+        def reserve() -> None:
+            started = time.monotonic()
+            with pytest.raises(LogBusyError):
+                client._ledger.reserve(4096, lambda: None)
+            busy.append(time.monotonic() - started)
+
+        threads = [threading.Thread(target=reserve) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(busy) == 4
+        assert max(busy) < 0.9
