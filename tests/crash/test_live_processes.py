@@ -255,7 +255,8 @@ def test_the_published_position_only_grows(tmp_path) -> None:
         for watcher in watchers:
             grew, shrank, last = watcher.ask("stop")
             assert shrank == 0
-            assert grew > 100
+            # How often depends on when the scheduler lets the watcher look.
+            assert grew > 0
             assert last > 0
     finally:
         for watcher in watchers:
