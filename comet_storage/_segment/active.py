@@ -208,7 +208,8 @@ class ActiveSegment:
         1. The footer is written. A crash before: the index is rebuilt by walking.
         2. The file is trimmed. A crash before: some preallocated blocks stay taken until retention.
 
-        Returns the bytes of blocks that were freed, at least roughly. The file stays open for the last sync.
+        Returns the bytes of blocks that were freed, at least roughly. The map is gone then; the flusher syncs the file
+        by its name.
         """
         end, number = self.cursor
         footer = encode_footer(self.points, number, self.salt)
@@ -227,7 +228,7 @@ class ActiveSegment:
         return before - after.allocated if after.links else 0
 
     def trim(self) -> int:
-        """Give back the blocks behind the cursor, keeping the segment usable for :meth:`reopened` later."""
+        """Give back the blocks behind the cursor, keeping the file one that ``reopen_segment`` can go on in."""
         before = self._door.descriptor_status(self.fd).allocated
         self._door.truncate(self.fd, self.cursor[0])
         return before - self._door.descriptor_status(self.fd).allocated

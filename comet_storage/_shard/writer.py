@@ -60,7 +60,6 @@ class ShardWriter(ClaimedShard):
         Raises:
             CometError: one of its kinds; nothing was stored.
         """
-        body: bytes | LargeBody
         try:
             count = len(entries)
             first = entries[0] if count == 1 else None
@@ -68,7 +67,7 @@ class ShardWriter(ClaimedShard):
             check_batch(entries)
             raise
         if type(first) is bytes and (length := len(first)) <= self._small:
-            body = first
+            body: bytes | LargeBody = first
         elif count:
             body = pack_batch(entries, self._settings)
             length = len(body) if isinstance(body, bytes) else body.length
