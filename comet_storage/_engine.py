@@ -211,6 +211,7 @@ class Engine:
     def _flush(self) -> None:
         """One round of the flusher: every shard gets its turn, then the first error is told."""
         errors: list[Exception] = []
+        self._grow_ahead()
         for writer in list(self._writers.values()):
             try:
                 flush_writer(writer)

@@ -20,6 +20,7 @@ from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
 from comet_storage._shard.flush import flush_writer
 from comet_storage._shard.group_file import read_group_record
+from comet_storage._shard.writer import ShardWriter
 from comet_storage.config import CometConfig
 from comet_storage.errors import CometError, LogMovedError, ShardLostError
 from comet_storage.lanes import LaneWriter
@@ -80,7 +81,11 @@ class Client(Engine):
         """
         if not _fork_page[0]:
             fork.adopt()
-        writer = self._writers.get(stream)
+        writer: ShardWriter | None
+        try:
+            writer = self._writers[stream]
+        except (KeyError, TypeError):
+            writer = None
         if writer is None:
             name = parse_shard_stream(stream)
             self._check_writable()

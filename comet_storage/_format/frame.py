@@ -26,8 +26,8 @@ MARKER_OFFSET = 12
 KIND_OFFSET = 27
 """Where in a header the byte with codec and flags is."""
 
-pack_head = struct.Struct("<IIIIQI").pack
-"""The first 28 bytes, with the number in two halves: low, and :func:`marked_half` of it."""
+pack_head = struct.Struct("<IIQQI").pack
+"""The first 28 bytes, with the number XORed with the :func:`mark`."""
 
 pack_check = struct.Struct("<I").pack
 _unpack_header = struct.Struct("<IIQQII").unpack_from
@@ -56,8 +56,7 @@ def encode_frame(first_entry: int, timestamp: int, entries: list[bytes], salt: i
     head = pack_head(
         len(body),
         crc32_keeping_gil(body, salt),
-        first_entry & 0xFFFFFFFF,
-        marked_half(salt, first_entry),
+        first_entry ^ mark(salt),
         timestamp,
         len(entries) | CODEC_RAW << 24,
     )
@@ -74,17 +73,17 @@ def decode_header(buffer: bytes | memoryview, at: int, salt: int, offset: int) -
     codec = kind >> 24 & 0xF
     if count == 0 or (codec == CODEC_RAW and count > 1 and count * ENTRY_LENGTH_BYTES > body_length):
         return None
-    return FrameHeader(body_length, body_crc, number ^ (salt << 32), timestamp, count, codec)
+    return FrameHeader(body_length, body_crc, number ^ mark(salt), timestamp, count, codec)
 
 
-def marked_half(salt: int, number: int) -> int:
-    """The upper half of an entry number as it is stored."""
-    return salt ^ (number >> 32)
+def mark(salt: int) -> int:
+    """What an entry number is XORed with where it is stored."""
+    return salt << 32
 
 
 def marker(salt: int, number: int) -> bytes:
     """The four bytes at MARKER_OFFSET of every frame whose numbers have the same upper half as ``number``."""
-    return pack_check(marked_half(salt, number))
+    return pack_check(salt ^ (number >> 32))
 
 
 def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
-from comet_storage._format.frame import marked_half
+from comet_storage._format.frame import mark
 from comet_storage._format.limits import (
     FRAME_ENTRIES_MAX,
     FRAME_HEADER_BYTES,
@@ -15,6 +15,7 @@ from comet_storage._format.limits import (
 )
 from comet_storage._os.gil_keeping import TOUCH_BYTES
 from comet_storage._os.pwrite import PwriteBytes
+from comet_storage._segment.growth import Growth
 from comet_storage.errors import LogFullError
 
 if TYPE_CHECKING:
@@ -78,10 +79,12 @@ class ActiveSegment:
     """One segment open for appending.
 
     Attributes:
+        first_entry: number that the segment is named by.
         cursor: (offset in the file, entry number) of the next frame; one tuple, so that it changes in one store.
         number_limit: number that a batch may reach without asking for a higher ceiling.
         limit: offset that an append may reach without asking for more room; 0 stops the fast path.
         step: bytes by which the preallocation grows next.
+        touched: offset up to which blocks were stored to before, so that stores through the map are cheap.
         delta: log position minus offset in the file.
     """
 
@@ -91,10 +94,11 @@ class ActiveSegment:
         self._door = door
         self.fd = fd
         self.header = header
+        self.first_entry = header.first_entry
         self.salt = header.salt
-        # One segment's numbers share their upper half (see ``fits``), so the append path need not split them.
-        self.half = marked_half(header.salt, header.first_entry)
-        self.number_base = header.first_entry & ~NUMBER_HALF
+        self.mark = mark(header.salt)
+        # One segment's numbers share their upper half (see ``fits``): a search for frames relies on it.
+        self._number_base = header.first_entry & ~NUMBER_HALF
         self.delta = header.base_position - SEGMENT_HEADER_BYTES
         self.data: Storage = open_storage(door, fd, header.capacity, mapped=mapped) if data is None else data
         self.cursor = (SEGMENT_HEADER_BYTES, header.first_entry)
@@ -102,15 +106,11 @@ class ActiveSegment:
         self.number_limit = 0
         self.allocated = 0
         self._mapped = mapped
-        self._touched = 0
+        self.touched = 0
         self._growth_asked_at = 0
+        self._growth: Growth | None = None
         self.step = STEP_BYTES_MIN
         self.points: list[tuple[int, int]] = []
-
-    @property
-    def first_entry(self) -> int:
-        """Number that the segment is named by."""
-        return self.header.first_entry
 
     @property
     def capacity(self) -> int:
@@ -120,12 +120,13 @@ class ActiveSegment:
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes fits behind the cursor, and the end mark behind that."""
         offset, number = self.cursor
-        return offset + size + len(END_MARK) <= self.capacity and number - self.number_base <= NUMBER_HALF
+        return offset + size + len(END_MARK) <= self.capacity and number - self._number_base <= NUMBER_HALF
 
-    def make_room(self, size: int, reserve: Reserve) -> None:
+    def make_room(self, size: int, reserve: Reserve, timeout: float) -> None:
         """Preallocate for a frame of ``size`` bytes, note a point of the index, and set the next limit.
 
         Raises:
+            LogBusyError: blocks are being prepared, and the disk did not take them within ``timeout`` seconds.
             LogFullError: the bound or the volume leaves no room; nothing changed.
         """
         offset, number = self.cursor
@@ -133,15 +134,17 @@ class ActiveSegment:
             self.points.append((number, offset))
         end = offset + size + len(END_MARK)
         if end > self.allocated:
+            self.stop_growth(timeout)
+        if end > self.allocated:
             self.grow(end, reserve)
-        if self._mapped and size <= MAPPED_FRAME_BYTES and end > self._touched:
+        if self._mapped and size <= MAPPED_FRAME_BYTES and end > self.touched:
             self._touch(end)
         self.limit = min(self.allocated - len(END_MARK), offset + size + LIMIT_INTERVAL_BYTES)
-        if number - self.number_base > NUMBER_HALF - 2 * SINGLES_PER_LIMIT - FRAME_ENTRIES_MAX:
+        if number - self._number_base > NUMBER_HALF - 2 * SINGLES_PER_LIMIT - FRAME_ENTRIES_MAX:
             # Close to where the next segment has to begin: every append asks.
             self.limit = offset + size
         if self._mapped:
-            self.limit = min(self.limit, max(self._touched, offset + size))
+            self.limit = min(self.limit, max(self.touched, offset + size))
 
     def store(self, offset: int, head: bytes, body: bytes | LargeBody) -> None:
         """Store a frame, the header last: without it the rest is nothing."""
@@ -155,15 +158,15 @@ class ActiveSegment:
                 else:
                     self.data[at : at + len(piece)] = piece
                 at += len(piece)
-            self._touched = max(self._touched, at)
+            self.touched = max(self.touched, at)
         self.data[offset : offset + len(head)] = head
 
     def _touch(self, end: int) -> None:
         """Prepare the pages up to ``end``, and some more, for stores through the map."""
-        start = max(self._touched, self.cursor[0])
+        start = max(self.touched, self.cursor[0])
         stop = min(max(end, start + TOUCH_BYTES), self.allocated)
         self._door.prefault(self.fd, start, stop - start)
-        self._touched = stop
+        self.touched = stop
 
     def grow(self, end: int, reserve: Reserve) -> None:
         """Preallocate up to ``end``, and a step beyond if there is room for that.
@@ -181,6 +184,23 @@ class ActiveSegment:
                 raise
             self._allocate(least, reserve)
         self.step = min(2 * self.step, STEP_BYTES_MAX)
+
+    def begin_growth(self) -> Growth:
+        """Have blocks prepared behind what there is. Nobody else grows the segment meanwhile."""
+        self._growth = Growth(self.allocated)
+        return self._growth
+
+    def stop_growth(self, timeout: float) -> None:
+        """Take over the blocks that were prepared, and let no more be: until then they are not this thread's to use.
+
+        Raises:
+            LogBusyError: the disk did not take them within ``timeout`` seconds; nothing changed.
+        """
+        if self._growth is not None:
+            self.allocated = self._growth.stop(self._door, timeout)
+            if self._mapped:
+                self.touched = max(self.touched, self.allocated)
+            self._growth = None
 
     def wants_growth(self) -> bool:
         """Whether the flusher should preallocate, here or a next segment, before an append has to; once per step."""

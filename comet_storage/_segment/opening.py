@@ -15,6 +15,7 @@ from comet_storage._segment.active import (
     Storage,
     open_storage,
 )
+from comet_storage._segment.growth import fill_blocks
 from comet_storage.errors import LogFullError
 
 
@@ -31,6 +32,15 @@ class PreparedSegment:
     mapped: bool
     salt: int
     """Random; where the checksums of the segment will start."""
+    touched: int = 0
+    """Bytes that zeros were stored to."""
+
+    def fill(self) -> None:
+        """Fill the blocks with zeros where that makes later stores cheaper (see :mod:`._segment.growth`)."""
+        if self.mapped:
+            fill_blocks(self.door, self.fd, 0, self.allocated)
+            self.door.sync_data(self.fd)
+            self.touched = self.allocated
 
     def write_header(self, data: bytes) -> None:
         """Store the segment's header, which makes nothing of it before it has its name."""
@@ -104,6 +114,7 @@ def begin_segment(prepared: PreparedSegment, path: str, header: SegmentHeader) -
         prepared.discard()
         raise
     segment.allocated = prepared.allocated
+    segment.touched = prepared.touched
     return segment
 
 

@@ -11,6 +11,9 @@ from comet_storage._shard.page import WriterPage
 STEP_MIN = 1024
 STEP_MAX = 1 << 20
 
+ROUNDS_PER_STEP = 4
+"""A step is enough for so many rounds of the flusher with as many new numbers as the last one had."""
+
 
 class Ceiling:
     """Keeps a durable bound above every number that is given out.
@@ -29,6 +32,7 @@ class Ceiling:
         """Held while a durable slot is written: the flusher does that while appends go on."""
         self._keep = keep
         self._step = STEP_MIN
+        self._seen = durable.number
 
     def ensure(self, page: WriterPage, number: int, count: int) -> int:
         """Return the durable ceiling when it is at least ``number``; ``count`` is what one append takes of it.
@@ -44,12 +48,14 @@ class Ceiling:
         return ceiling
 
     def ahead(self, page: WriterPage, number: int) -> int:
-        """The ceiling to raise to before an append has to wait for it; the one that is, if that is far enough."""
+        """The ceiling to raise to before an append has to wait for it; the one that is, if that is far enough.
+
+        Called once per round of the flusher: a step lasts for some rounds like the last one.
+        """
+        used, self._seen = number - self._seen, number
+        self._step = min(max(ROUNDS_PER_STEP * used, self._step // 2, STEP_MIN), STEP_MAX)
         ceiling = page.words[CEILING]
-        if number + self._step // 2 <= ceiling:
-            self._step = max(self._step // 2, STEP_MIN)
-            return ceiling
-        return number + self._step
+        return ceiling if number + self._step // 2 <= ceiling else number + self._step
 
     def lower(self, page: WriterPage, number: int) -> None:
         """Put the ceiling to the next number: no more numbers will be given out before it is raised again."""

@@ -93,6 +93,7 @@ class ClaimedShard(Turns):
     def _reload(self) -> None:
         """Find the end anew, after an exception in the middle of a rotation."""
         old_page, old_active = self.page, self.active
+        old_active.stop_growth(self._settings.lock_timeout)
         self._adopt(recover_shard(self.context, self.file_lock))
         old_active.close()
         old_page.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 from comet_storage._format.state_page import CEILING, Durable
-from comet_storage._segment.active import STEP_BYTES_MIN
 from comet_storage._shard.layout import holding
 from comet_storage._shard.writer import ShardWriter
 from comet_storage.errors import CometError
@@ -29,7 +28,7 @@ def flush_writer(writer: ShardWriter) -> None:
     with writer.recording():
         durable = writer.page.durable() or writer.ceiling.durable
         ceiling = writer.ceiling.ahead(writer.page, number)
-    writer.active.step = max(writer.active.step // 2, STEP_BYTES_MIN)
+    writer.pace(position)
     if durable.position == position and durable.ceiling >= ceiling:
         return
     if durable.position != position:

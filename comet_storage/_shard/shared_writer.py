@@ -59,16 +59,34 @@ class SharedShardWriter(ShardWriter):
         return claim
 
     def _enter(self) -> None:
+        """Take the file lock and catch up with what other processes appended."""
         if self.failure is not None:
             raise self.failure
-        self._lock_file()
-        self._refresh()
+        file_lock, active, words = self.file_lock, self.active, self._words
+        try:
+            self._flock(file_lock.fd, LOCK_NOW)
+        except BlockingIOError:
+            file_lock.acquire(self._settings.lock_timeout)
+        offset = active.cursor[0]
+        if (
+            words[PUBLISHED] != offset + active.delta
+            or words[GENERATION] != self.generation
+            or words[ACTIVE_SEGMENT] != active.first_entry
+        ):
+            self._catch_up()
+            # The next append makes room anew: others may have used the blocks and the numbers that it had.
+            self.active.limit = 0
+            self.active.allocated = max(self.active.allocated, min(self._words[ALLOCATED], self.active.capacity))
+        elif active.data[offset : offset + _WORD_BYTES] != _EMPTY_WORD and active.allocated >= offset + _WORD_BYTES:
+            # A process died between storing a frame and publishing it, or this page is not the shard's any more.
+            self._recover()
 
     def _leave(self) -> None:
         # Also when taking it failed: an exception may arise as the lock call returns, and freeing a lock that was not
         # had does no harm.
-        if self.file_lock.fd >= 0:
-            self._flock(self.file_lock.fd, LOCK_UN)
+        descriptor = self.file_lock.fd
+        if descriptor >= 0:
+            self._flock(descriptor, LOCK_UN)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:
@@ -102,29 +120,6 @@ class SharedShardWriter(ShardWriter):
             self._words[GENERATION] = self.generation = self.generation + 1
             self.ceiling.lower(self.page, self.active.cursor[1])
             self.page.sync()
-
-    def _lock_file(self) -> None:
-        try:
-            self._flock(self.file_lock.fd, LOCK_NOW)
-        except BlockingIOError:
-            self.file_lock.acquire(self._settings.lock_timeout)
-
-    def _refresh(self) -> None:
-        """Catch up with what other processes appended. The file lock is held."""
-        active, words = self.active, self._words
-        offset = active.cursor[0]
-        if (
-            words[PUBLISHED] != offset + active.delta
-            or words[GENERATION] != self.generation
-            or words[ACTIVE_SEGMENT] != active.first_entry
-        ):
-            self._catch_up()
-            # The next append makes room anew: others may have used the blocks and the numbers that it had.
-            self.active.limit = 0
-            self.active.allocated = max(self.active.allocated, min(self._words[ALLOCATED], self.active.capacity))
-        elif active.data[offset : offset + _WORD_BYTES] != _EMPTY_WORD and active.allocated >= offset + _WORD_BYTES:
-            # A process died between storing a frame and publishing it, or this page is not the shard's any more.
-            self._recover()
 
     def _catch_up(self) -> None:
         words = self._words

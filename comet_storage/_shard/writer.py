@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from comet_storage._format.checksum import GIL_KEEPING_BYTES, crc32
+from comet_storage._format.checksum import crc32
 from comet_storage._format.frame import pack_check, pack_head
 from comet_storage._format.limits import FRAME_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
@@ -24,13 +24,23 @@ from comet_storage._format.state_page import (
     PUBLISHED,
 )
 from comet_storage._os.door import as_storage_error, storage_errors
-from comet_storage._segment.active import SINGLES_PER_LIMIT, STEP_BYTES_MAX, ActiveSegment, LargeBody
+from comet_storage._segment.active import (
+    SINGLES_PER_LIMIT,
+    STEP_BYTES_MAX,
+    STEP_BYTES_MIN,
+    ActiveSegment,
+    LargeBody,
+)
+from comet_storage._segment.growth import Growth
 from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment
 from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, segment_capacity
 from comet_storage._shard.claimed import ClaimedShard
 from comet_storage._shard.context import ShardContext
 from comet_storage.types import MessageIDs, message_ids
+
+ROUNDS_PER_STEP = 4
+"""A step of preallocation is enough for so many rounds of the flusher with as many bytes as the last one had."""
 
 CLOSING_SEGMENTS_MAX = 4
 """Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
@@ -53,6 +63,7 @@ class ShardWriter(ClaimedShard):
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         super().__init__(context, ShardWriter.append.__code__, wait)
+        self._seen_position = self.end()[1]
 
     def append(self, entries: Sequence[object]) -> MessageIDs:
         """Store entries as one publication and return their ids.
@@ -82,15 +93,11 @@ class ShardWriter(ClaimedShard):
         try:
             if self.shared:
                 self._enter()
+            elif self._words[GENERATION] != self.generation or self._stores_are_calls:
+                self._look_before_append()
             active = self.active
             words = self._words
             offset, number = active.cursor
-            if words[GENERATION] != self.generation or (
-                self._stores_are_calls and words[PUBLISHED] != offset + active.delta
-            ):
-                self._check()
-                active, words = self.active, self._words
-                offset, number = active.cursor
             stop = offset + FRAME_HEADER_BYTES + length
             if stop > active.limit or (count > 1 and number + count > active.number_limit):
                 active = self._make_room(length, count)
@@ -98,8 +105,8 @@ class ShardWriter(ClaimedShard):
                 offset, number = active.cursor
                 stop = offset + FRAME_HEADER_BYTES + length
             salt = active.salt
-            checksum = crc32(body, salt) if length <= GIL_KEEPING_BYTES else body_checksum(body, salt)
-            head = pack_head(length, checksum, number - active.number_base, active.half, self._now(), count)
+            checksum = crc32(body, salt) if length <= SMALL_ENTRY_BYTES else body_checksum(body, salt)
+            head = pack_head(length, checksum, number ^ active.mark, self._now(), count)
             head += pack_check(crc32(head, salt ^ offset))
             if length <= SMALL_ENTRY_BYTES:
                 active.data[offset:stop] = head + body  # type: ignore[operator]  # bytes: large bodies are larger
@@ -129,6 +136,11 @@ class ShardWriter(ClaimedShard):
         ids.size = count
         return ids
 
+    def _look_before_append(self) -> None:
+        active, words = self.active, self._words
+        if words[GENERATION] != self.generation or words[PUBLISHED] != active.cursor[0] + active.delta:
+            self._check()
+
     def _make_room(self, length: int, count: int) -> ActiveSegment:
         """Return the segment in which a body of ``length`` bytes fits at the cursor."""
         if self.failure is not None:
@@ -142,11 +154,17 @@ class ShardWriter(ClaimedShard):
         # First the ceiling, then the limit that lets the fast path go on: no number is given out above it.
         ceiling = self.ceiling.ensure(self.page, active.cursor[1] + count + SINGLES_PER_LIMIT, count)
         active.number_limit = ceiling - SINGLES_PER_LIMIT
-        active.make_room(size, self.context.reserve)
+        active.make_room(size, self.context.reserve, self._settings.lock_timeout)
         self._words[ALLOCATED] = active.allocated
         if active.wants_growth():
             self.context.wake()
         return active
+
+    def pace(self, position: int) -> None:
+        """Let steps of preallocation last for some rounds of the flusher like the last one; called once per round."""
+        used, self._seen_position = position - self._seen_position, position
+        active = self.active
+        active.step = min(max(ROUNDS_PER_STEP * used, active.step // 2, STEP_BYTES_MIN), STEP_BYTES_MAX)
 
     def grow_ahead(self) -> None:
         """Preallocate before an append has to; called by the flusher, while appends go on.
@@ -154,16 +172,24 @@ class ShardWriter(ClaimedShard):
         Raises:
             LogFullError: there is no room; the append that needs it will say so.
         """
-        door = self.context.door
-        active = self.active
-        start = active.allocated
-        target = min(start + active.step, active.capacity)
         if self.shared or self.failure is not None:
             return
-        if start >= active.capacity:
+        active = self.active
+        if active.allocated - active.cursor[0] < active.step and active.allocated < active.capacity:
+            timeout = self._settings.lock_timeout
+            with self.exclusive() as active:
+                active.stop_growth(timeout)
+                target = min(active.allocated + active.step, active.capacity)
+                growth = active.begin_growth()
+            self._run_growth(growth, active, target)
+            with self.exclusive() as current:
+                current.stop_growth(timeout)
+                self._words[ALLOCATED] = current.allocated
+        if active.allocated >= active.capacity:
             self._prepare_ahead()
-        if target <= start or start - active.cursor[0] >= active.step:
-            return
+
+    def _run_growth(self, growth: Growth, active: ActiveSegment, target: int) -> None:
+        door = self.context.door
         # By a descriptor of its own: the append path may close the segment's meanwhile.
         try:
             fd = door.open(self.context.layout.segment(active.first_entry), write=True)
@@ -171,14 +197,16 @@ class ShardWriter(ClaimedShard):
             return
         try:
             with storage_errors(self.context.layout.directory):
-                self.context.reserve(target - start, lambda: door.allocate(fd, start, target - start))
+                growth.run(
+                    door,
+                    fd,
+                    target,
+                    self.context.reserve,
+                    fill=self._settings.mapped,
+                    may_go_on=lambda: self._words[GENERATION] == self.generation,
+                )
         finally:
             door.close(fd)
-        with self.exclusive() as current:
-            if current is active and active.allocated < target:
-                active.allocated = target
-                active.step = min(2 * active.step, STEP_BYTES_MAX)
-                self._words[ALLOCATED] = target
 
     def _rotate(self, size: int) -> ActiveSegment:
         """Go on in a new segment.
@@ -190,6 +218,7 @@ class ShardWriter(ClaimedShard):
         4. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
         """
         old = self.active
+        old.stop_growth(self._settings.lock_timeout)
         offset, number = old.cursor
         self._rotating = True
         old.limit = 0
@@ -251,6 +280,8 @@ class ShardWriter(ClaimedShard):
             reserve=self.context.reserve,
             step=active.step,
         )
+        with storage_errors(self.context.layout.directory):
+            prepared.fill()
         with self.exclusive():
             self._prepared, prepared = prepared, self._prepared
         if prepared is not None:
