@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks import append, tail_latency
+from benchmarks import append, durability, tail_latency
 
 
 def main() -> None:
     """Print every table."""
     append.main()
     tail_latency.main()
+    durability.main()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.context import ShardContext, WriterSettings
+from comet_storage._shard.durable_writer import DurableShardWriter
 from comet_storage._shard.flush import close_writer, flush_writer
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
@@ -58,6 +59,7 @@ class Engine:
                 segment_size=metadata.max_file_size if metadata else config.segment_size(),
                 mapped=stores_through_maps(door, self.data_dir, config.storage.write_method),
                 sync_each_append=config.storage.durability == "always",
+                refuse_unsynced=(metadata.when_full if metadata else config.retention.when_full) == "reject_new",
                 lock_timeout=seconds(config.concurrency.lock_timeout),
                 max_entry_bytes=config.storage.max_entry_bytes,
                 max_append_bytes=config.storage.max_append_bytes,
@@ -86,7 +88,12 @@ class Engine:
             writer = self._writers.get(key)
             if writer is None:
                 context = self._context(name)
-                writer = SharedShardWriter(context) if shared else ShardWriter(context, wait=wait)
+                if shared:
+                    writer = SharedShardWriter(context)
+                elif self._settings.sync_each_append:
+                    writer = DurableShardWriter(context, wait=wait)
+                else:
+                    writer = ShardWriter(context, wait=wait)
                 self._writers[key] = writer
                 self._start_flusher()
             return writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from comet_storage._format.footer import encode_footer
@@ -215,6 +216,11 @@ class ActiveSegment:
         start = self.allocated
         reserve(target - start, lambda: self._door.allocate(self.fd, start, target - start))
         self.allocated = target
+
+    def wipe(self, start: int, stop: int) -> None:
+        """Store zeros over frames that were never published, so that nobody takes them for acknowledged ones."""
+        with contextlib.suppress(OSError):
+            self.data[start:stop] = bytes(stop - start)
 
     def mark_end(self) -> None:
         """Make the word behind the last frame non-zero."""

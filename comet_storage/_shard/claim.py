@@ -97,7 +97,7 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
     6. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
     """
     door, layout = context.door, context.layout
-    for leftover in (layout.prepared, layout.prepared_ahead):
+    for leftover in (layout.prepared, layout.prepared_ahead, layout.replacement):
         with contextlib.suppress(FileNotFoundError):
             door.unlink(leftover)
     details = lock.holder_details()

@@ -15,6 +15,7 @@ from comet_storage._segment.opening import PreparedSegment
 from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.page import Words, WriterPage
+from comet_storage._shard.sync_state import SyncState
 from comet_storage._shard.turns import Turns
 from comet_storage.errors import CometError, LogMovedError, ShardLostError
 
@@ -33,6 +34,7 @@ class ClaimedShard(Turns):
     def __init__(self, context: ShardContext, append_code: CodeType, wait: float = OWNER_WAIT) -> None:
         super().__init__(context, append_code)
         self.failure: CometError | None = None
+        self.sync_state = SyncState()
         self.closing: deque[ActiveSegment] = deque()
         self._settings = context.settings
         self._wait = wait

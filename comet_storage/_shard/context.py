@@ -20,6 +20,8 @@ class WriterSettings:
     mapped: bool
     """Whether stores go through maps; by ``pwrite`` otherwise."""
     sync_each_append: bool
+    refuse_unsynced: bool
+    """Whether appends are refused while the disk refuses to store what was appended before."""
     lock_timeout: float
     max_entry_bytes: int
     max_append_bytes: int

@@ -6,6 +6,7 @@ import contextlib
 
 from comet_storage._format.state_page import CEILING, Durable
 from comet_storage._shard.layout import holding
+from comet_storage._shard.replacement import replace_segment
 from comet_storage._shard.writer import ShardWriter
 from comet_storage.errors import CometError
 
@@ -37,9 +38,11 @@ def flush_writer(writer: ShardWriter) -> None:
             names = layout.segments()
             segments = names[holding(names, durable.number) :] if names else []
         for first_entry in segments:
-            # Evicted meanwhile: then there is nothing to keep.
-            with contextlib.suppress(FileNotFoundError):
-                _sync_path(writer, layout.segment(first_entry))
+            try:
+                _sync_segment(writer, first_entry)
+            except FileNotFoundError:
+                # Evicted meanwhile: then there is nothing to keep.
+                writer.sync_state.stored_again(first_entry)
         door.sync_directory(layout.directory)
     with writer.recording():
         known = writer.page.durable() or durable
@@ -63,6 +66,38 @@ def close_writer(writer: ShardWriter, failure: CometError) -> None:
             writer.close_segment()
     with contextlib.suppress(CometError), writer.turn():
         writer.release(failure)
+
+
+def _sync_segment(writer: ShardWriter, first_entry: int) -> None:
+    """Sync one segment; where that fails, store it again.
+
+    Raises:
+        OSError: that failed as well; it is tried again by the next round.
+    """
+    state = writer.sync_state
+    if first_entry not in state.unsynced:
+        try:
+            _sync_path(writer, writer.context.layout.segment(first_entry))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            state.note(error, first_entry)
+        else:
+            return
+    try:
+        with writer.exclusive() as active:
+            replaced = active.first_entry == first_entry
+            if replaced:
+                writer.replace_active()
+        if not replaced:
+            path = writer.context.layout.segment(first_entry)
+            replace_segment(writer.context, first_entry, writer.context.door.status(path).size)
+            state.stored_again(first_entry)
+    except OSError as error:
+        state.note(error, first_entry)
+        if writer.context.settings.refuse_unsynced:
+            writer.refuse(error)
+        raise
 
 
 def _sync_path(writer: ShardWriter, path: str) -> None:

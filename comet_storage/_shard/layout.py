@@ -11,6 +11,7 @@ OWNER_LOCK = "owner.lock"
 STATE_PAGE = "state"
 PREPARED = "prepared"
 PREPARED_AHEAD = "prepared-ahead"
+REPLACEMENT = "replacement"
 GROUP_PREFIX = "group-"
 
 _SEGMENTS = re.compile(r"\0([0-9]{20})\.segment(?=\0)", re.ASCII)
@@ -30,6 +31,7 @@ class ShardLayout:
         self.state_page = f"{directory}/{STATE_PAGE}"
         self.prepared = f"{directory}/{PREPARED}"
         self.prepared_ahead = f"{directory}/{PREPARED_AHEAD}"
+        self.replacement = f"{directory}/{REPLACEMENT}"
 
     def segment(self, first_entry: int) -> str:
         """Path of a segment."""

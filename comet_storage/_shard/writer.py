@@ -9,6 +9,7 @@ and cursor apart looks into it first (:meth:`ShardWriter._check`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from comet_storage._format.checksum import crc32
@@ -32,11 +33,13 @@ from comet_storage._segment.active import (
     LargeBody,
 )
 from comet_storage._segment.growth import Growth
-from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment
+from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment, reopen_segment
 from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, segment_capacity
 from comet_storage._shard.claimed import ClaimedShard
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.replacement import replace_segment
+from comet_storage.errors import CometError
 from comet_storage.types import MessageIDs, message_ids
 
 ROUNDS_PER_STEP = 4
@@ -60,6 +63,8 @@ class ShardWriter(ClaimedShard):
     def __init__(self, context: ShardContext, *, wait: float = OWNER_WAIT) -> None:
         self._now = context.door.wall_clock_ns
         self._sync_each_append = context.settings.sync_each_append
+        # Several processes take turns by a file lock, so their appends cannot share a sync (see DurableShardWriter).
+        self._sync_in_turn = self._sync_each_append and self.shared
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         super().__init__(context, ShardWriter.append.__code__, wait)
@@ -112,8 +117,8 @@ class ShardWriter(ClaimedShard):
                 active.data[offset:stop] = head + body  # type: ignore[operator]  # bytes: large bodies are larger
             else:
                 active.store(offset, head, body)
-            if self._sync_each_append:
-                self.context.door.sync_data(active.fd)
+            if self._sync_in_turn:
+                self._sync_active(offset, stop)
             end = (stop + 7) & -8
             position = end + active.delta
             cursor = (end, number + count)
@@ -145,6 +150,8 @@ class ShardWriter(ClaimedShard):
         """Return the segment in which a body of ``length`` bytes fits at the cursor."""
         if self.failure is not None:
             raise self.failure
+        if self.sync_state.refusal is not None:
+            raise self.sync_state.refusal
         size = aligned(FRAME_HEADER_BYTES + length)
         if self._rotating:
             self._reload()
@@ -286,6 +293,47 @@ class ShardWriter(ClaimedShard):
             self._prepared, prepared = prepared, self._prepared
         if prepared is not None:
             prepared.discard()
+
+    def _sync_active(self, offset: int, stop: int) -> None:
+        try:
+            self.context.door.sync_data(self.active.fd)
+        except OSError as error:
+            self.sync_state.count(error)
+            # A recovery takes a whole frame behind the published ones for that of a writer that died.
+            self.active.wipe(offset, stop)
+            raise
+
+    def replace_active(self) -> None:
+        """Store the active segment again, in a new file, after a sync of it failed. In this writer's turn.
+
+        Raises:
+            OSError: the disk refused again; nothing changed.
+        """
+        old = self.active
+        old.stop_growth(self._settings.lock_timeout)
+        replace_segment(self.context, old.first_entry, old.cursor[0])
+        new = reopen_segment(
+            self.context.door,
+            self.context.layout.segment(old.first_entry),
+            old.header,
+            old.cursor,
+            mapped=self._settings.mapped,
+            allocated=old.cursor[0],
+        )
+        new.points, new.step = old.points, old.step
+        self._words[ALLOCATED] = new.allocated
+        self.active = new
+        if self.shared:
+            # The other processes have the old file open, and must not go on in it.
+            self._words[GENERATION] = self.generation = self.generation + 1
+        old.close()
+        self.sync_state.stored_again(old.first_entry)
+
+    def refuse(self, error: OSError) -> None:
+        """Have every append raise until what the disk refused is stored again."""
+        self.sync_state.refusal = as_storage_error(error, self.context.layout.directory)
+        with contextlib.suppress(CometError), self.turn():
+            self.active.limit = 0
 
     def rotate(self) -> None:
         """Close the active segment if it holds entries, so that it can be evicted.
