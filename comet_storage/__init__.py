@@ -44,6 +44,7 @@ from comet_storage.names import (
     pick_shard_stream,
     shard_stream_name,
 )
+from comet_storage.statistics import CometStats, Health
 from comet_storage.types import Accounting, MessageID, MessageIDs, StreamMessage
 
 __all__ = [
@@ -54,11 +55,13 @@ __all__ = [
     "ClosedError",
     "CometConfig",
     "CometError",
+    "CometStats",
     "ConcurrencyConfig",
     "ConfigError",
     "Consumer",
     "CorruptLogError",
     "EntryTooLarge",
+    "Health",
     "InvalidEntryError",
     "InvalidStreamName",
     "LaneWriter",

@@ -12,8 +12,10 @@ from comet_storage._format.group_record import GroupRecord
 from comet_storage._groups.lease import take_lease
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._groups.tracker import Tracker
+from comet_storage._log.counters import Problems
 from comet_storage._log.directory import open_directory, stores_through_maps
 from comet_storage._log.flusher import Flusher
+from comet_storage._log.latency import Appender, AppendLatency, LatencyProbe
 from comet_storage._log.layout import LogLayout
 from comet_storage._log.metadata import load_metadata, open_metadata
 from comet_storage._log.space import SpaceLedger
@@ -21,6 +23,7 @@ from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.context import ShardContext, WriterSettings
+from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
 from comet_storage._shard.flush import close_writer, flush_writer
 from comet_storage._shard.reader import ShardReader
@@ -75,6 +78,10 @@ class Engine:
         self._ledger.close_orphan = self._close_orphan
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
+        self._appenders: dict[str, Appender] = {}
+        self._problems = Problems(door)
+        self._latency = AppendLatency(door)
+        self._past_work = WriterCounters()
         self._cursors: weakref.WeakSet[ShardCursor] = weakref.WeakSet()
         self._flusher: Flusher | None = None
         self._closed = False
@@ -95,6 +102,7 @@ class Engine:
                 else:
                     writer = ShardWriter(context, wait=wait)
                 self._writers[key] = writer
+                self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
                 self._start_flusher()
             return writer
 
@@ -103,8 +111,14 @@ class Engine:
         with self._lock:
             if self._writers.get(str(writer.name)) is writer:
                 del self._writers[str(writer.name)]
+                self._appenders.pop(str(writer.name), None)
+                self._past_work.add(writer.counted())
                 with contextlib.suppress(CometError), writer.turn():
                     writer.release(writer.failure or ShardLostError(f"shard {writer.name} was lost"))
+
+    def note_problem(self, error: CometError) -> None:
+        """Count an append that failed."""
+        self._problems.note(error)
 
     def lease_shard(self, stream: str, shard_id: int, group: str) -> ShardCursor | None:
         """A group's place in a shard, or None while the shard does not exist or another consumer holds it."""
@@ -131,6 +145,7 @@ class Engine:
         for writer in self._writers.values():
             writer.release(ShardLostError(f"shard {writer.name} is the parent process's; nothing was stored"))
         self._writers = {}
+        self._appenders = {}
         self._cursors = weakref.WeakSet()
         self._ledger.after_fork_in_child()
 
@@ -149,6 +164,7 @@ class Engine:
             with contextlib.suppress(CometError, OSError):
                 cursor.lease.sync()
             cursor.close()
+        self._appenders.clear()
         while self._writers:
             _, writer = self._writers.popitem()
             close_writer(writer, self._closed_error())
@@ -211,7 +227,11 @@ class Engine:
     def _start_flusher(self) -> None:
         if self._flusher is None and not self._closed:
             self._flusher = Flusher(
-                self._door, self._flush, self._grow_ahead, seconds(self._config.storage.sync_interval)
+                self._door,
+                self._flush,
+                self._grow_ahead,
+                seconds(self._config.storage.sync_interval),
+                self._problems.note,
             )
             self._flusher.start()
 
@@ -219,6 +239,7 @@ class Engine:
         """One round of the flusher: every shard gets its turn, then the first error is told."""
         errors: list[Exception] = []
         self._grow_ahead()
+        self._measure_latency()
         for writer in list(self._writers.values()):
             try:
                 flush_writer(writer)
@@ -237,6 +258,20 @@ class Engine:
             with contextlib.suppress(CometError):
                 writer.grow_ahead()
                 writer.finish_closed()
+
+    def _measure_latency(self) -> None:
+        """Have the next append of each shard measured."""
+        for key, writer in list(self._writers.items()):
+            if self._appenders.get(key) is writer:
+                self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
+
+    def _counters(self) -> WriterCounters:
+        """Work of all writers that this client has or had."""
+        total = WriterCounters()
+        total.add(self._past_work)
+        for writer in list(self._writers.values()):
+            total.add(writer.counted())
+        return total
 
     def _wake_flusher(self) -> None:
         flusher = self._flusher

@@ -7,20 +7,20 @@ import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from comet_storage._engine import Engine
 from comet_storage._format.group_record import GroupRecord
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._groups.accounting import shard_accounting
 from comet_storage._groups.lease import take_lease
 from comet_storage._groups.registry import changing_groups, register_group
 from comet_storage._groups.shard_cursor import frame_messages
+from comet_storage._log.latency import Appender
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors
+from comet_storage._reporting import Reporting
 from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
 from comet_storage._shard.flush import flush_writer
 from comet_storage._shard.group_file import read_group_record
-from comet_storage._shard.writer import ShardWriter
 from comet_storage.config import CometConfig
 from comet_storage.errors import CometError, LogMovedError, ShardLostError
 from comet_storage.lanes import LaneWriter
@@ -30,7 +30,7 @@ from comet_storage.types import Accounting, MessageIDs, StreamMessage, message_i
 _fork_page = fork.page
 
 
-class Client(Engine):
+class Client(Reporting):
     """A log on the local disk, open for this process.
 
     Args:
@@ -81,23 +81,29 @@ class Client(Engine):
         """
         if not _fork_page[0]:
             fork.adopt()
-        writer: ShardWriter | None
+        appender: Appender | None
         try:
-            writer = self._writers[stream]
+            appender = self._appenders[stream]
         except (KeyError, TypeError):
-            writer = None
-        if writer is None:
-            name = parse_shard_stream(stream)
-            self._check_writable()
-            check_batch(entries)
-            if not len(entries):
-                return message_ids(name.shard_id, 0, 0)
-            writer = self.open_writer(name, shared=self._config.concurrency.multi_process)
+            appender = None
         try:
-            return writer.append(entries)
-        except (ShardLostError, LogMovedError):
-            self.drop_writer(writer)
+            return self._first_append(stream, entries) if appender is None else appender.append(entries)
+        except CometError as error:
+            self._append_failed(stream, error)
             raise
+
+    def _first_append(self, stream: str, entries: Sequence[object]) -> MessageIDs:
+        name = parse_shard_stream(stream)
+        self._check_writable()
+        check_batch(entries)
+        if not len(entries):
+            return message_ids(name.shard_id, 0, 0)
+        return self.open_writer(name, shared=self._config.concurrency.multi_process).append(entries)
+
+    def _append_failed(self, stream: str, error: CometError) -> None:
+        self.note_problem(error)
+        if isinstance(error, ShardLostError | LogMovedError) and (writer := self._writers.get(stream)) is not None:
+            self.drop_writer(writer)
 
     def lanes(self, stream: str) -> LaneWriter:
         """The lane writer of a stream ``namespace:version``: appends to a shard that no other process owns."""

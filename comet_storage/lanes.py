@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from comet_storage._os import fork
 from comet_storage._shard.batch import check_batch
-from comet_storage.errors import LogFullError, LogMovedError, ReentrantAppendError, ShardLostError, ShardOwnedError
+from comet_storage.errors import (
+    CometError,
+    LogFullError,
+    LogMovedError,
+    ReentrantAppendError,
+    ShardLostError,
+    ShardOwnedError,
+)
 from comet_storage.names import ShardName, parse_stream
 from comet_storage.types import MessageIDs, message_ids
 
@@ -55,9 +62,11 @@ class LaneWriter:
             if shared is writer:
                 raise
             return shared.append(entries)
-        except (ShardLostError, LogMovedError):
-            self._client.drop_writer(writer)
-            self._writer = None
+        except CometError as error:
+            self._client.note_problem(error)
+            if isinstance(error, ShardLostError | LogMovedError):
+                self._client.drop_writer(writer)
+                self._writer = None
             raise
 
     def after_fork_in_child(self) -> None:

@@ -17,18 +17,25 @@ _LOG_INTERVAL = 60.0
 class Flusher:
     """Calls ``work`` every ``interval`` seconds until stopped, and ``hurry`` soon after each :meth:`wake`.
 
-    Errors are kept and logged at most once a minute.
+    Errors are given to ``note`` and logged at most once a minute.
     """
 
-    def __init__(self, door: Door, work: Callable[[], None], hurry: Callable[[], None], interval: float) -> None:
+    def __init__(
+        self,
+        door: Door,
+        work: Callable[[], None],
+        hurry: Callable[[], None],
+        interval: float,
+        note: Callable[[Exception], None],
+    ) -> None:
         self._door = door
         self._work = work
         self._hurry = hurry
         self._interval = interval
+        self._tell = note
         # Unlike an event's or a condition's, its ``put`` may be interrupted by a signal handler that puts as well.
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._logged_at = float("-inf")
-        self.last_error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="comet-flusher", daemon=True)
 
     def start(self) -> bool:
@@ -38,6 +45,10 @@ class Flusher:
         except RuntimeError:
             return False
         return True
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Have ``hurry`` called soon. Safe in signal handlers."""
@@ -69,7 +80,7 @@ class Flusher:
                 self._note(error)
 
     def _note(self, error: Exception) -> None:
-        self.last_error = error
+        self._tell(error)
         if self._door.monotonic() - self._logged_at >= _LOG_INTERVAL:
             self._logged_at = self._door.monotonic()
             _logger.warning("the log could not be made durable: %s", error)

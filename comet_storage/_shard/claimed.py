@@ -14,6 +14,7 @@ from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._segment.opening import PreparedSegment
 from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.page import Words, WriterPage
 from comet_storage._shard.sync_state import SyncState
 from comet_storage._shard.turns import Turns
@@ -35,6 +36,8 @@ class ClaimedShard(Turns):
         super().__init__(context, append_code)
         self.failure: CometError | None = None
         self.sync_state = SyncState()
+        self.counters = WriterCounters()
+        self.flushed_at = context.door.monotonic()
         self.closing: deque[ActiveSegment] = deque()
         self._settings = context.settings
         self._wait = wait
@@ -77,6 +80,15 @@ class ClaimedShard(Turns):
         active = self.active
         offset, number = active.cursor
         return active.first_entry, offset + active.delta, number
+
+    def is_unflushed(self) -> bool:
+        """Whether a power cut would take something that is published."""
+        try:
+            durable = self.page.durable()
+            published = self._words[PUBLISHED]
+        except (OSError, ValueError):
+            return True
+        return durable is None or durable.position < published
 
     def recording(self) -> contextlib.AbstractContextManager[object]:
         """Keep others from writing durable slots."""

@@ -23,6 +23,7 @@ def flush_writer(writer: ShardWriter) -> None:
         CometError: the writer is lost, or the disk refused; what was durable before still is.
     """
     door, layout = writer.context.door, writer.context.layout
+    started = door.monotonic()
     writer.finish_closed()
     writer.look_at_page()
     active, position, number = writer.end()
@@ -31,6 +32,7 @@ def flush_writer(writer: ShardWriter) -> None:
         ceiling = writer.ceiling.ahead(writer.page, number)
     writer.pace(position)
     if durable.position == position and durable.ceiling >= ceiling:
+        writer.flushed_at = started
         return
     if durable.position != position:
         segments = [active]
@@ -53,6 +55,9 @@ def flush_writer(writer: ShardWriter) -> None:
         # Another process may have lowered it meanwhile, on closing.
         known = writer.page.durable() or durable
         writer.page.words[CEILING] = max(writer.page.words[CEILING], min(ceiling, known.ceiling))
+    writer.flushed_at = started
+    writer.counters.checkpoints += 1
+    writer.counters.last_checkpoint_ns = door.wall_clock_ns()
 
 
 def close_writer(writer: ShardWriter, failure: CometError) -> None:

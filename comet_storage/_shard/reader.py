@@ -66,6 +66,12 @@ class ShardReader:
         lost = last.lost_total - first.lost_total if first is not None and last is not None else 0
         return max(0, self.next_number() - segments[0] - lost)
 
+    def lost_ever(self) -> int:
+        """Numbers that power cuts took since the shard began."""
+        segments = self._layout.segments()
+        header = self._header(segments[-1]) if segments else None
+        return header.lost_total if header is not None else 0
+
     def next_number(self) -> int:
         """The number that the next entry will get; found by reading where the page does not tell."""
         self._believable_published()

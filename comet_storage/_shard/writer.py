@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from comet_storage._format.checksum import crc32
 from comet_storage._format.frame import pack_check, pack_head
@@ -38,6 +39,7 @@ from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, segment_capacity
 from comet_storage._shard.claimed import ClaimedShard
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.replacement import replace_segment
 from comet_storage.errors import CometError
 from comet_storage.types import MessageIDs, message_ids
@@ -68,7 +70,7 @@ class ShardWriter(ClaimedShard):
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         super().__init__(context, ShardWriter.append.__code__, wait)
-        self._seen_position = self.end()[1]
+        self._first_position = self._seen_position = self.end()[1]
 
     def append(self, entries: Sequence[object]) -> MessageIDs:
         """Store entries as one publication and return their ids.
@@ -167,6 +169,12 @@ class ShardWriter(ClaimedShard):
             self.context.wake()
         return active
 
+    def counted(self) -> WriterCounters:
+        """What this writer has done since it claimed the shard. In shared mode others' appends are in the bytes."""
+        offset, _ = self.active.cursor
+        stored = max(0, offset + self.active.delta - self._first_position)
+        return replace(self.counters, stored_bytes=stored, sync_failures=self.sync_state.failures)
+
     def pace(self, position: int) -> None:
         """Let steps of preallocation last for some rounds of the flusher like the last one; called once per round."""
         used, self._seen_position = position - self._seen_position, position
@@ -252,6 +260,7 @@ class ShardWriter(ClaimedShard):
             self.context.door.sync_directory(layout.directory)
         self.active = new
         self._rotating = False
+        self.counters.rotations += 1
         old.mark_end()
         self.closing.append(old)
         if len(self.closing) > CLOSING_SEGMENTS_MAX:
@@ -354,5 +363,8 @@ class ShardWriter(ClaimedShard):
                 return
             try:
                 self.context.release(segment.finish)
+            except BaseException:
+                self.counters.index_errors += 1
+                raise
             finally:
                 segment.close()

@@ -13,13 +13,14 @@ from tests.architecture.source_tree import Module, imports, inside, module_names
 # The layers of the engine, lowest first. A module may import from lower layers, and from its own folder; modules that
 # share a layer but not a folder may not import each other, except in the lowest and in the topmost layer.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "types", "names"),
+    ("errors", "config", "types", "names", "statistics"),
     ("_format",),
     ("_os",),
     ("_segment",),
     ("_shard",),
     ("_groups", "_log"),
     ("_engine",),
+    ("_reporting",),
     ("client", "consumer", "lanes"),
 )
 RANKS = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}

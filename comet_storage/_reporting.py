@@ -1,0 +1,104 @@
+"""What a client tells of its log: statistics and health."""
+
+from __future__ import annotations
+
+from comet_storage._engine import Engine
+from comet_storage._groups.accounting import shard_accounting
+from comet_storage._os.door import storage_errors
+from comet_storage._segment.active import STEP_BYTES_MIN
+from comet_storage._shard.group_file import read_group_record
+from comet_storage.errors import CometError
+from comet_storage.names import ShardName, parse_stream
+from comet_storage.statistics import CometStats, DiskState, Health
+
+
+class Reporting(Engine):
+    """An engine that answers questions about itself and about the log."""
+
+    def stats(self) -> CometStats:
+        """Counters of the log and of this client; reads the names, pages and group records of every shard.
+
+        Raises:
+            ClosedError: the client is closed.
+            StorageIOError: the operating system refused.
+        """
+        self._check_open()
+        entries = files = lag = 0
+        with storage_errors(self.data_dir):
+            for stream in self._layout.streams():
+                groups = self._layout.groups(stream)
+                for shard_id in self._layout.shards(stream):
+                    found = self._shard_figures(ShardName(*parse_stream(stream), shard_id), groups)
+                    entries, files, lag = entries + found[0], files + found[1], max(lag, found[2])
+        counters = self._counters()
+        return CometStats(
+            total_entries=entries,
+            total_bytes=counters.stored_bytes + counters.saved_bytes,
+            total_compressed=counters.stored_bytes,
+            write_latency_ns=self._latency.last,
+            min_write_latency_ns=self._latency.least,
+            max_write_latency_ns=self._latency.most,
+            compression_ratio=1 + counters.saved_bytes / counters.stored_bytes if counters.stored_bytes else 1.0,
+            compressed_entries=counters.compressed_entries,
+            skipped_compression=counters.skipped_compression,
+            total_files=files,
+            file_rotations=counters.rotations,
+            checkpoint_count=counters.checkpoints,
+            last_checkpoint_ns=counters.last_checkpoint_ns,
+            active_readers=len(self._open_cursors()),
+            consumer_lag=lag,
+            error_count=self._problems.count,
+            last_error_ns=self._problems.at_ns,
+            index_persist_errors=counters.index_errors,
+            compression_wait_ns=counters.compression_ns,
+        )
+
+    def health(self) -> Health:
+        """Whether the log can be relied on now. Reads no segment and never raises."""
+        problems, writers = self._problems, list(self._writers.values())
+        now = self._door.monotonic()
+        states = [writer.sync_state for writer in writers]
+        disk = self._disk_state(failing=any(state.unsynced for state in states))
+        refused = any(state.refusal is not None for state in states)
+        writable = disk != "full" and not (self._closed or self.read_only or refused) and self._is_there()
+        flusher_alive = not writers or (self._flusher is not None and self._flusher.is_alive())
+        waiting = [now - writer.flushed_at for writer in writers if writer.is_unflushed()]
+        last = problems.last
+        return Health(
+            healthy=writable and disk == "ok" and flusher_alive,
+            writable=writable,
+            disk=disk,
+            last_error=None if last is None else f"{type(last).__name__}: {last}",
+            last_error_age=None if last is None else now - problems.at,
+            sync_failures=self._counters().sync_failures,
+            flusher_alive=flusher_alive,
+            oldest_unflushed_age=max(waiting, default=0.0),
+        )
+
+    def _shard_figures(self, name: ShardName, groups: list[str]) -> tuple[int, int, int]:
+        """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""
+        layout = self._layout.shard(name)
+        with self._reading(name) as reader:
+            next_number, first_held = reader.next_number(), reader.first_held()
+            lags = [0]
+            for group in groups:
+                record = read_group_record(self._door, layout.group(group))
+                if record is not None:
+                    lags.append(shard_accounting(record, first_held, next_number).pending)
+            return next_number - reader.lost_ever(), len(layout.segments()), max(lags)
+
+    def _disk_state(self, *, failing: bool) -> DiskState:
+        if failing or not self._is_there():
+            return "failing"
+        try:
+            with storage_errors(self.data_dir):
+                free = self._door.free_bytes(self.data_dir)
+        except CometError:
+            return "failing"
+        return "full" if self._problems.full or free < STEP_BYTES_MIN else "ok"
+
+    def _is_there(self) -> bool:
+        try:
+            return self._door.status(self.data_dir).is_directory
+        except OSError:
+            return False
