@@ -78,13 +78,20 @@ def _plain(status: FileStatus) -> FileStatus:
     return status._replace(device=0x4444, inode=0x1111, allocated=size)
 
 
+class _UnhurriedClient(Client):
+    """A client without a background thread, which would ask for times and random bytes when it likes."""
+
+    def _start_flusher(self) -> None:
+        """Start nothing."""
+
+
 def make_log(directory: Path, write_method: str) -> None:
     """Make the log, as every format detail needs it: closed cleanly, and left by a power cut and a crash."""
     config = CometConfig(
         storage=StorageConfig(max_file_size=SEGMENT_BYTES, write_method=write_method, sync_interval=300.0),
         retention=RetentionConfig(max_total_size=1 << 20),
     )
-    before = Client(directory, config, _door=GoldenDoor(FIRST_BOOT, 1))
+    before = _UnhurriedClient(directory, config, _door=GoldenDoor(FIRST_BOOT, 1))
     for batch in CLOSED_BATCHES:
         before.append(SHARD_CLOSED, batch)
     before.append(SHARD_CRASHED, CRASHED_BATCHES[0])
@@ -94,7 +101,7 @@ def make_log(directory: Path, write_method: str) -> None:
     before._writers.pop(SHARD_CRASHED).release(ClosedError("dropped as by a crash"))
     before.close()
 
-    after = Client(directory, config, _door=GoldenDoor(SECOND_BOOT, 2))
+    after = _UnhurriedClient(directory, config, _door=GoldenDoor(SECOND_BOOT, 2))
     for batch in RECOVERED_BATCHES:
         after.append(SHARD_CRASHED, batch)
     with Consumer(after, GROUP, stream="golden:v1") as consumer:
