@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import append, durability, tail_latency
+from benchmarks import append, durability, processes, stalled_disk, tail_latency
 
 
 def main() -> None:
@@ -10,6 +10,8 @@ def main() -> None:
     append.main()
     tail_latency.main()
     durability.main()
+    processes.main()
+    stalled_disk.main()
 
 
 if __name__ == "__main__":

@@ -199,8 +199,7 @@ class ActiveSegment:
         """
         if self._growth is not None:
             self.allocated = self._growth.stop(self._door, timeout)
-            if self._mapped:
-                self.touched = max(self.touched, self.allocated)
+            self.touched = max(self.touched, self._growth.filled)
             self._growth = None
 
     def wants_growth(self) -> bool:

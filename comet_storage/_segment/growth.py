@@ -33,10 +33,12 @@ class Growth:
 
     Attributes:
         prepared: offset up to which the blocks can be stored to.
+        filled: offset up to which they are also filled with zeros.
     """
 
     def __init__(self, start: int) -> None:
         self.prepared = start
+        self.filled = 0
         self._writing = False
         self._stopped = False
 
@@ -49,7 +51,7 @@ class Growth:
             LogFullError: there is no room for more; what is prepared stays.
         """
         while (start := self.prepared) < target:
-            stop = min(start + CHUNK_BYTES, target)
+            stop = min(start + CHUNK_BYTES, target) if fill else target
             self._writing = True
             try:
                 if self._stopped or not may_go_on():
@@ -57,6 +59,7 @@ class Growth:
                 reserve(stop - start, lambda: door.allocate(fd, start, stop - start))  # noqa: B023 - called at once
                 if fill:
                     fill_blocks(door, fd, start, stop)
+                    self.filled = stop
                 self.prepared = stop
             finally:
                 self._writing = False

@@ -36,11 +36,10 @@ class PreparedSegment:
     """Bytes that zeros were stored to."""
 
     def fill(self) -> None:
-        """Fill the blocks with zeros where that makes later stores cheaper (see :mod:`._segment.growth`)."""
-        if self.mapped:
-            fill_blocks(self.door, self.fd, 0, self.allocated)
-            self.door.sync_data(self.fd)
-            self.touched = self.allocated
+        """Fill the blocks with zeros (see :mod:`._segment.growth`)."""
+        fill_blocks(self.door, self.fd, 0, self.allocated)
+        self.door.sync_data(self.fd)
+        self.touched = self.allocated
 
     def write_header(self, data: bytes) -> None:
         """Store the segment's header, which makes nothing of it before it has its name."""

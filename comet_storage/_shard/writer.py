@@ -47,6 +47,9 @@ from comet_storage.types import MessageIDs, message_ids
 ROUNDS_PER_STEP = 4
 """A step of preallocation is enough for so many rounds of the flusher with as many bytes as the last one had."""
 
+FILL_BYTES_MAX = 8 * 1024 * 1024
+"""Blocks are filled with zeros ahead of appends while a round of the flusher sees no more bytes than this."""
+
 CLOSING_SEGMENTS_MAX = 4
 """Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
 
@@ -70,6 +73,7 @@ class ShardWriter(ClaimedShard):
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
         super().__init__(context, ShardWriter.append.__code__, wait)
+        self._fills = self._settings.mapped
         self._first_position = self._seen_position = self.end()[1]
 
     def append(self, entries: Sequence[object]) -> MessageIDs:
@@ -176,8 +180,12 @@ class ShardWriter(ClaimedShard):
         return replace(self.counters, stored_bytes=stored, sync_failures=self.sync_state.failures)
 
     def pace(self, position: int) -> None:
-        """Let steps of preallocation last for some rounds of the flusher like the last one; called once per round."""
+        """Let steps of preallocation last for some rounds of the flusher like the last one; called once per round.
+
+        Blocks are filled with zeros ahead only at moderate rates: it doubles what is written to the disk.
+        """
         used, self._seen_position = position - self._seen_position, position
+        self._fills = self._settings.mapped and used <= FILL_BYTES_MAX
         active = self.active
         active.step = min(max(ROUNDS_PER_STEP * used, active.step // 2, STEP_BYTES_MIN), STEP_BYTES_MAX)
 
@@ -217,7 +225,7 @@ class ShardWriter(ClaimedShard):
                     fd,
                     target,
                     self.context.reserve,
-                    fill=self._settings.mapped,
+                    fill=self._fills,
                     may_go_on=lambda: self._words[GENERATION] == self.generation,
                 )
         finally:
@@ -296,8 +304,9 @@ class ShardWriter(ClaimedShard):
             reserve=self.context.reserve,
             step=active.step,
         )
-        with storage_errors(self.context.layout.directory):
-            prepared.fill()
+        if self._fills:
+            with storage_errors(self.context.layout.directory):
+                prepared.fill()
         with self.exclusive():
             self._prepared, prepared = prepared, self._prepared
         if prepared is not None:
