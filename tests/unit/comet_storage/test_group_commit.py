@@ -202,3 +202,21 @@ def test_a_handler_that_appends_while_its_thread_waits_for_the_disk_is_answered(
         assert [str(found) for found in client.append(STREAM, [b"outer"])] == ["0-1"]
         assert inner == ["0-2"]
         assert datas(client) == [b"first", b"outer", b"inner"]
+
+
+def test_the_other_processes_of_a_shared_shard_go_on_in_the_new_file(tmp_path, door) -> None:
+    """The generation tells them that the file they have open is not the shard's any more."""
+    config = CometConfig(concurrency=ConcurrencyConfig(multi_process=True))
+    with Client(tmp_path / "log", config, _door=door) as one, Client(tmp_path / "log", config) as other:
+        expected = []
+        for index in range(30):
+            for name, client in (("one", one), ("other", other)):
+                client.append(STREAM, [f"{name} {index}".encode()])
+                expected.append(f"{name} {index}".encode())
+            if index % 10 == 5:
+                door.failures = 1
+                one.sync()
+        assert one._writers[STREAM].sync_state.failures == 3
+        assert datas(one) == datas(other) == expected
+    with Client(tmp_path / "log") as client:
+        assert datas(client) == expected
