@@ -6,11 +6,12 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from comet_storage import Consumer
+from comet_storage import Client, CometConfig, ConcurrencyConfig, Consumer, StorageConfig
 from tests.support.entries import make_entry
 from tests.support.power_door import PowerDoor
 from tests.support.small_log import (
@@ -194,3 +195,34 @@ def test_a_lost_segment_between_others_is_counted_as_lost(tmp_path) -> None:
         assert_conserved(accounting)
         assert accounting.corrupt == 0
         assert accounting.lost >= len(lost)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("part", range(4))
+def test_with_durability_always_every_acknowledged_append_survives_a_power_cut(tmp_path, shared, part) -> None:
+    """Also across rotations and with threads that share syncs, whatever the disk kept of the rest."""
+    chance = random.Random(part)
+    config = CometConfig(
+        storage=StorageConfig(durability="always", sync_interval=300, max_file_size=128 * 1024),
+        concurrency=ConcurrencyConfig(multi_process=shared),
+    )
+    source, target = tmp_path / "log", tmp_path / "after"
+    source.mkdir(mode=0o700)
+    door = PowerDoor(1, source)
+    acknowledged: dict[int, bytes] = {}
+    client = Client(source, config, _door=door)
+
+    def append(index: int) -> None:
+        payload = b"%d " % index * (1 + index * 37 % 400)
+        acknowledged[client.append(SHARD, [payload])[0].entry_number] = payload
+
+    for index in range(20):
+        append(index)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(append, range(20, 300)))
+    door.cut_power(source, target, chance)
+    with Client(target, config, _door=PowerDoor(2, target)) as after:
+        found = {message.id.entry_number: message.data for message in after.scan(SHARD)}
+        assert found == acknowledged
+        assert after.append(SHARD, [b"next"])[0].entry_number >= len(acknowledged)
+    client.close()
