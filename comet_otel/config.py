@@ -6,14 +6,14 @@ stop an application that somebody else deploys: it is reported with a warning an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from comet_storage import CometConfig, ConfigError
+from comet_storage import CometConfig, ConfigError, quantities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,20 +32,6 @@ MAX_TOTAL_SIZE_DEFAULT: Final = 1 * _GIB
 _VOLUME_SHARE: Final = 10
 _TOTAL_SIZE_FLOOR: Final = 1 * _MIB
 """On a volume so small that a tenth of it is less than this, the log takes this much all the same."""
-
-_SIZE_UNITS: Final = {
-    "": 1,
-    "b": 1,
-    "kb": 1000,
-    "mb": 1000**2,
-    "gb": 1000**3,
-    "tb": 1000**4,
-    "kib": _KIB,
-    "mib": _MIB,
-    "gib": _GIB,
-    "tib": 1024 * _GIB,
-}
-_SIZE_PATTERN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
 
 _logger = logging.getLogger(__name__)
 
@@ -128,9 +114,8 @@ def parse_size(value: int | str, *, name: str) -> int:
     """
     size = 0
     if isinstance(value, str):
-        match = _SIZE_PATTERN.fullmatch(value.strip())
-        if match is not None and match[2].lower() in _SIZE_UNITS:
-            size = int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+        with contextlib.suppress(ValueError):
+            size = quantities.parse_size(value)
     elif not isinstance(value, bool):
         size = value
     if size <= 0:

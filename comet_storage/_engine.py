@@ -84,6 +84,7 @@ class Engine:
         self._past_work = WriterCounters()
         self._cursors: weakref.WeakSet[ShardCursor] = weakref.WeakSet()
         self._flusher: Flusher | None = None
+        self._checkpoint_at = float("-inf")
         self._closed = False
         fork.listen(self)
 
@@ -188,7 +189,7 @@ class Engine:
 
     def _new_reader(self, name: ShardName) -> ShardReader:
         revive = None if self.read_only else lambda: self._revive(name)
-        return ShardReader(self._door, self._layout.shard(name), revive)
+        return ShardReader(self._door, self._layout.shard(name), revive, self._config.indexing)
 
     @contextlib.contextmanager
     def _reading(self, name: ShardName) -> Iterator[ShardReader]:
@@ -236,7 +237,7 @@ class Engine:
             self._flusher.start()
 
     def _flush(self) -> None:
-        """One round of the flusher: every shard gets its turn, then the first error is told."""
+        """One round of the flusher: every shard gets its turn, every so often every group; the first error is told."""
         errors: list[Exception] = []
         self._grow_ahead()
         self._measure_latency()
@@ -245,7 +246,11 @@ class Engine:
                 flush_writer(writer)
             except (CometError, OSError) as error:
                 errors.append(error)
-        for cursor in self._open_cursors():
+        now = self._door.monotonic()
+        checkpoint = now >= self._checkpoint_at
+        if checkpoint:
+            self._checkpoint_at = now + seconds(self._config.storage.checkpoint_time)
+        for cursor in self._open_cursors() if checkpoint else ():
             try:
                 cursor.lease.sync()
             except OSError as error:

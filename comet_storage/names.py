@@ -41,19 +41,31 @@ class ShardName(NamedTuple):
 
 
 def shard_stream_name(namespace: str, version: str, shard_id: int) -> str:
-    """Full name of a shard, for example ``events:v1:shard:0003``."""
+    """Full name of a shard, for example ``events:v1:shard:0003``; numbers over 9999 just have more digits.
+
+    Raises:
+        InvalidStreamName: the number is no 32-bit one. The other parts are looked at where the name is used.
+    """
+    if not 0 <= shard_id <= SHARD_ID_MAX:
+        raise InvalidStreamName(f"invalid shard number {shard_id}: expected 0 to {SHARD_ID_MAX}")
     return f"{namespace}:{version}:shard:{shard_id:04d}"
 
 
 def pick_shard(key: str, shard_count: int = DEFAULT_SHARD_COUNT) -> int:
     """Shard of a key: FNV-1a (32 bit) of its UTF-8 bytes, modulo ``shard_count`` (0 means 16).
 
-    The same hash as the original's, so producers in Go and in Python route a key alike.
+    The same hash as the original's, so producers in Go and in Python route a key alike. It is plain modulo: another
+    count moves most keys.
+
+    Raises:
+        ValueError: the count is negative or over 2**32.
     """
+    count = _checked_count(shard_count)
     digest = _FNV_OFFSET_BASIS
-    for byte in key.encode("utf-8"):
+    # Bytes that were no UTF-8 where the key came from (a file name, an argument) hash as those bytes.
+    for byte in key.encode("utf-8", "surrogateescape"):
         digest = ((digest ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
-    return digest % (shard_count or DEFAULT_SHARD_COUNT)
+    return digest % count
 
 
 def pick_shard_stream(key: str, namespace: str, version: str, shard_count: int = DEFAULT_SHARD_COUNT) -> str:
@@ -62,13 +74,23 @@ def pick_shard_stream(key: str, namespace: str, version: str, shard_count: int =
 
 
 def all_shards_range(shard_count: int = DEFAULT_SHARD_COUNT) -> list[int]:
-    """Shard numbers from 0 up to ``shard_count`` (0 means 16)."""
-    return list(range(shard_count or DEFAULT_SHARD_COUNT))
+    """Shard numbers from 0 up to ``shard_count`` (0 means 16).
+
+    Raises:
+        ValueError: the count is negative or over 2**32.
+    """
+    return list(range(_checked_count(shard_count)))
 
 
 def all_shard_streams(namespace: str, version: str, shard_count: int = DEFAULT_SHARD_COUNT) -> list[str]:
     """Full names of the shards of :func:`all_shards_range`."""
     return [shard_stream_name(namespace, version, shard_id) for shard_id in all_shards_range(shard_count)]
+
+
+def _checked_count(shard_count: int) -> int:
+    if not 0 <= shard_count <= SHARD_ID_MAX + 1:
+        raise ValueError(f"shard_count is {shard_count}: must be 0 (for {DEFAULT_SHARD_COUNT}) to {SHARD_ID_MAX + 1}")
+    return shard_count or DEFAULT_SHARD_COUNT
 
 
 def _is_text(name: object) -> bool:

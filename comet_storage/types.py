@@ -26,7 +26,8 @@ class MessageID(NamedTuple):
         Raises:
             ValueError: any other text (signs, spaces, leading zeros, numbers over 32 or 64 bits).
         """
-        match = _MESSAGE_ID.fullmatch(text)
+        # What is no text at all is as wrong as any other text.
+        match = _MESSAGE_ID.fullmatch(str(text))
         if match is None or int(match[1]) >= 1 << 32 or int(match[2]) >= 1 << 64:
             raise ValueError(f"invalid message id {text!r}: expected 'shard-entry', for example '3-1042'")
         return cls(int(match[1]), int(match[2]))

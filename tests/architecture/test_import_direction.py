@@ -13,7 +13,7 @@ from tests.architecture.source_tree import Module, imports, inside, module_names
 # The layers of the engine, lowest first. A module may import from lower layers, and from its own folder; modules that
 # share a layer but not a folder may not import each other, except in the lowest and in the topmost layer.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "types", "names", "statistics"),
+    ("errors", "config", "types", "names", "statistics", "index", "quantities", "_settings"),
     ("_format",),
     ("_os",),
     ("_segment",),

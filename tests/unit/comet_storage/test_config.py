@@ -7,10 +7,24 @@ from datetime import timedelta
 
 import pytest
 
-from comet_storage import Client, CometConfig, ConcurrencyConfig, ConfigError, RetentionConfig, StorageConfig
+from comet_storage import (
+    Client,
+    CometConfig,
+    CompressionConfig,
+    ConcurrencyConfig,
+    ConfigError,
+    IndexingConfig,
+    RetentionConfig,
+    StorageConfig,
+)
 from comet_storage.config import MAX_FILE_SIZE_MAX, MIB, SMALL_FILES_BYTES
 
 WRONG = [
+    (CompressionConfig(min_compress_size=-1), "compression.min_compress_size"),
+    (IndexingConfig(boundary_interval=0), "indexing.boundary_interval"),
+    (IndexingConfig(boundary_interval=10_001), "indexing.boundary_interval"),
+    (IndexingConfig(max_index_entries=9), "indexing.max_index_entries"),
+    (StorageConfig(checkpoint_time=301), "storage.checkpoint_time"),
     (StorageConfig(max_file_size=100), "storage.max_file_size"),
     (StorageConfig(max_file_size=MAX_FILE_SIZE_MAX + 1), "storage.max_file_size"),
     (StorageConfig(durability="maybe"), "storage.durability"),
@@ -63,11 +77,35 @@ def test_every_problem_is_named_at_once() -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["4096", None, b"x", [1]])
+@pytest.mark.parametrize("value", ["4096", None, b"x", [1], 1.5, True, float("nan")])
 def test_a_value_of_a_wrong_type_is_a_configuration_error(value) -> None:
-    """A text in the place of a number is told as such."""
-    with pytest.raises(ConfigError):
+    """A text in the place of a number is told as such, with its key."""
+    with pytest.raises(ConfigError, match=r"storage\.max_entry_bytes is .+: must be a number of bytes"):
         CometConfig(storage=StorageConfig(max_entry_bytes=value)).validate()
+
+
+@pytest.mark.parametrize("value", [None, 7, {}, StorageConfig])
+def test_a_section_of_a_wrong_type_is_a_configuration_error(value) -> None:
+    """What stands in the place of a section must be one."""
+    with pytest.raises(ConfigError, match=r"storage is .+: must be a StorageConfig"):
+        CometConfig(storage=value).validate()
+
+
+def test_wrong_types_and_wrong_values_are_named_together() -> None:
+    """One field of a wrong type does not hide what is wrong with the others."""
+    config = CometConfig(
+        storage=StorageConfig(max_entry_bytes="x", sync_interval=float("inf"), write_method="y"),  # type: ignore[arg-type]
+        retention=RetentionConfig(max_total_size=1),
+    )
+    with pytest.raises(ConfigError) as caught:
+        config.validate()
+    keys = [problem.split(" ", 1)[0] for problem in caught.value.problems]
+    assert keys == [
+        "storage.sync_interval",
+        "storage.max_entry_bytes",
+        "storage.write_method",
+        "retention.max_total_size",
+    ]
 
 
 def test_a_bound_too_small_for_its_segments_says_what_is_needed() -> None:
@@ -86,10 +124,37 @@ def test_a_wrong_configuration_makes_no_directory(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("preset", [CometConfig.default, CometConfig.multi_process])
+PRESETS = [
+    CometConfig.default,
+    CometConfig.high_compression,
+    CometConfig.multi_process,
+    CometConfig.high_throughput,
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_presets_are_valid(preset) -> None:
     """What we hand out passes our own check."""
     preset().validate()
+
+
+def test_the_presets_differ_from_the_default_as_the_originals_do() -> None:
+    """What has the same name has the same numbers."""
+    default = CometConfig.default()
+    assert (default.compression.min_compress_size, default.storage.checkpoint_time) == (4096, 2.0)
+    assert (default.indexing.boundary_interval, default.indexing.max_index_entries) == (100, 10_000)
+    assert not default.concurrency.multi_process
+    assert CometConfig.high_compression().compression.min_compress_size == 256
+    shared = CometConfig.multi_process()
+    assert (shared.concurrency.multi_process, shared.storage.checkpoint_time) == (True, 0.1)
+    fast = CometConfig.high_throughput()
+    assert (fast.indexing.boundary_interval, fast.indexing.max_index_entries) == (1000, 100_000)
+    assert (fast.storage.checkpoint_time, fast.compression.min_compress_size) == (5.0, 10240)
+
+
+def test_a_timedelta_and_its_seconds_are_the_same_setting() -> None:
+    """Two spellings of one configuration are equal."""
+    assert StorageConfig(sync_interval=timedelta(milliseconds=250)) == StorageConfig(sync_interval=0.25)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from comet_storage import all_shard_streams, all_shards_range, pick_shard, pick_shard_stream, shard_stream_name
 from comet_storage.errors import InvalidStreamName
@@ -82,3 +84,31 @@ def test_a_group_name_is_returned_as_it_is() -> None:
     assert parse_group("g" * 128) == "g" * 128
     with pytest.raises(InvalidStreamName):
         parse_group("g" * 129)
+
+
+@pytest.mark.parametrize("count", [-1, 2**32 + 1])
+def test_an_impossible_number_of_shards_is_refused(count) -> None:
+    """It would give numbers that no shard has."""
+    for call in (lambda: pick_shard("key", count), lambda: all_shards_range(count)):
+        with pytest.raises(ValueError, match="shard_count is"):
+            call()
+
+
+@pytest.mark.parametrize("shard", [-1, 2**32])
+def test_a_number_that_no_shard_has_makes_no_name(shard) -> None:
+    """The name would be refused wherever it is used."""
+    with pytest.raises(InvalidStreamName, match="invalid shard number"):
+        shard_stream_name("events", "v1", shard)
+
+
+def test_a_key_that_was_no_utf_8_hashes_as_its_bytes() -> None:
+    """A file name in another encoding goes where the original would send its bytes."""
+    assert pick_shard(b"\xff".decode("utf-8", "surrogateescape"), 256) == ((2166136261 ^ 0xFF) * 16777619) % 2**32 % 256
+
+
+@given(st.text(), st.integers(0, 2**32))
+def test_a_key_always_goes_to_the_same_shard_in_range(key, count) -> None:
+    """For every text and every number of shards."""
+    shard = pick_shard(key, count)
+    assert shard == pick_shard(key, count)
+    assert 0 <= shard < (count or 16)

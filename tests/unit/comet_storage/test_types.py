@@ -18,7 +18,7 @@ def test_an_id_is_read_back_as_it_was_written(text) -> None:
     "text",
     [
         *("", "1", "1-", "-1", "1-2-3", "+1-2", "1--2", " 1-2", "1-2 ", "01-2", "1-02", "1_0-2", "4294967296-0"),
-        *("0-18446744073709551616", "\u0661-\u0662", "1-2abc"),
+        *("0-18446744073709551616", "\u0661-\u0662", "1-2abc", "1 -2", "1-2\n", None, b"1-2", 12),
     ],
 )
 def test_any_other_text_is_no_id(text) -> None:
@@ -52,3 +52,11 @@ def test_accountings_add_up_class_by_class() -> None:
     one = Accounting(10, 1, 1, 1, 1, 1, 1, 4)
     assert one + one == Accounting(20, 2, 2, 2, 2, 2, 2, 8)
     assert Accounting() + one == one
+
+
+def test_ids_sort_by_shard_and_number_and_are_equal_by_value() -> None:
+    """They serve as keys, and `str` is the original's form."""
+    ids = [MessageID(1, 10), MessageID(0, 11), MessageID(1, 9)]
+    assert sorted(ids) == [MessageID(0, 11), MessageID(1, 9), MessageID(1, 10)]
+    assert {MessageID(1, 2): "x"}[MessageID(shard_id=1, entry_number=2)] == "x"
+    assert f"{MessageID(1, 2)}" == str(MessageID(1, 2)) == "1-2"

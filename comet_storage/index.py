@@ -1,0 +1,120 @@
+"""A sparse index: where to start reading to find an entry, by binary search and within a bound of memory.
+
+The engine keeps one per segment (the points of a segment's footer, and those that a reader adds); it serves any other
+numbered records as well.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import repeat
+from typing import NamedTuple
+
+__all__ = ["INTERVAL_DEFAULT", "BinarySearchableIndex", "EntryIndexNode", "EntryPosition"]
+
+INTERVAL_DEFAULT = 1000
+
+
+class EntryPosition(NamedTuple):
+    """Where an entry is."""
+
+    byte_offset: int
+    """Offset in its file, in bytes."""
+    file_index: int = 0
+    """Which file, where an index spans several."""
+
+
+class EntryIndexNode(NamedTuple):
+    """An entry whose position is known."""
+
+    entry_number: int
+    position: EntryPosition
+
+
+class BinarySearchableIndex:
+    """Positions of some entries, in the order of their numbers.
+
+    Args:
+        index_interval: entries between two nodes: others than multiples of it are not kept. 0 means 1,000.
+        max_nodes: nodes kept at most; 0 means no limit. Beyond it every second node goes and the interval doubles, so
+            that old entries are found as fast as new ones.
+
+    Raises:
+        ValueError: one of them is negative.
+    """
+
+    def __init__(self, index_interval: int = INTERVAL_DEFAULT, max_nodes: int = 0) -> None:
+        if index_interval < 0 or max_nodes < 0:
+            raise ValueError(f"index_interval is {index_interval}, max_nodes is {max_nodes}: must be 0 or more")
+        self.index_interval = index_interval or INTERVAL_DEFAULT
+        self.max_nodes = max_nodes
+        # Two plain lists: made from a footer and searched without an object per node.
+        self._numbers: list[int] = []
+        self._positions: list[tuple[int, int]] = []
+
+    @property
+    def nodes(self) -> list[EntryIndexNode]:
+        """The nodes, in the order of their numbers."""
+        positions = map(EntryPosition._make, self._positions)
+        return [EntryIndexNode(*node) for node in zip(self._numbers, positions, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add_index_node(self, entry_number: int, position: EntryPosition) -> None:
+        """Note where an entry is, if its number is a multiple of the interval; a known one is replaced.
+
+        Raises:
+            ValueError: the number is negative.
+        """
+        if entry_number < 0:
+            raise ValueError(f"entry number is {entry_number}: must be 0 or more")
+        if entry_number % self.index_interval:
+            return
+        self.insert(entry_number, position)
+
+    def insert(self, entry_number: int, position: tuple[int, int]) -> None:
+        """Note where an entry is, whatever its number: for records that hold several entries and begin at any."""
+        at = bisect_right(self._numbers, entry_number)
+        if at and self._numbers[at - 1] == entry_number:
+            self._positions[at - 1] = position
+            return
+        self._numbers.insert(at, entry_number)
+        self._positions.insert(at, position)
+        self._thin_out()
+
+    def replace(self, numbers: Sequence[int], byte_offsets: Sequence[int]) -> None:
+        """Hold these nodes of one file instead of all others.
+
+        Args:
+            numbers: entry numbers in rising order.
+            byte_offsets: where they are.
+        """
+        self._numbers = list(numbers)
+        self._positions = list(zip(byte_offsets, repeat(0)))
+        self._thin_out()
+
+    def find_entry(self, entry_number: int) -> EntryPosition | None:
+        """Position of the entry, or of the nearest lower one that is known; None where there is no lower one."""
+        at = bisect_right(self._numbers, entry_number)
+        return EntryPosition(*self._positions[at - 1]) if at else None
+
+    def get_scan_start_position(self, entry_number: int) -> tuple[EntryPosition, int] | None:
+        """Where to start reading towards an entry, and the number of the entry that is there.
+
+        Before the first node that is the very beginning, entry 0; None in an index without nodes.
+        """
+        at = bisect_right(self._numbers, entry_number)
+        if at:
+            return EntryPosition(*self._positions[at - 1]), self._numbers[at - 1]
+        return (EntryPosition(0), 0) if self._numbers else None
+
+    def _thin_out(self) -> None:
+        while self.max_nodes and len(self._numbers) > self.max_nodes:
+            if self.max_nodes == 1:
+                # The last one standing is the first: a scan from there finds everything.
+                del self._numbers[1:], self._positions[1:]
+                return
+            del self._numbers[1::2], self._positions[1::2]
+            self.index_interval *= 2
