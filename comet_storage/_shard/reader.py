@@ -12,6 +12,8 @@ from comet_storage._os.door import Door
 from comet_storage._segment.file import Damage, Frame, SegmentFile
 from comet_storage._shard.layout import ShardLayout, holding
 from comet_storage._shard.page import ReaderPage
+from comet_storage.config import IndexingConfig
+from comet_storage.index import BinarySearchableIndex, EntryPosition
 
 _SETTLING_SECONDS = 0.001
 
@@ -32,9 +34,16 @@ class ShardReader:
     Args:
         revive: called when the state page is missing, damaged, or from before the last boot: recovers the shard if no
             live writer has it. None in read-only clients, which then search the last segment themselves.
+        indexing: how densely places are remembered.
     """
 
-    def __init__(self, door: Door, layout: ShardLayout, revive: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        door: Door,
+        layout: ShardLayout,
+        revive: Callable[[], None] | None,
+        indexing: IndexingConfig = IndexingConfig(),  # noqa: B008 - immutable
+    ) -> None:
         self._door = door
         self._layout = layout
         self._revive = revive
@@ -42,7 +51,9 @@ class ShardReader:
         self._segments: list[int] = []
         self._segment: SegmentFile | None = None
         self._segment_first = -1
-        self._points: list[tuple[int, int]] = []
+        self._indexing = indexing
+        self._index = BinarySearchableIndex()
+        self._note_at: tuple[int, int] = (0, 0)
         self._resume: tuple[int, int] = (-1, 0)
         self._settled_below = 0
         self._losses: dict[int, SegmentHeader | None] = {}
@@ -152,7 +163,8 @@ class ShardReader:
                         number = found.next_number
                     continue
                 following = found.header.first_entry + found.header.count
-                self._note_point(found)
+                if found.header.first_entry >= self._note_at[0] or found.offset >= self._note_at[1]:
+                    self._note_point(found)
                 if following <= number:
                     continue
                 if found.header.first_entry > number:
@@ -197,18 +209,21 @@ class ShardReader:
         """Offset of a frame at or before ``number``, and that frame's lowest possible number."""
         if self._resume[0] == number and self._resume[1] <= end:
             return self._resume[1], number
-        if not self._points and segment.header is not None:
-            self._points = segment.footer(end, segment.header.salt)
-        at = bisect_right(self._points, (number, 1 << 62)) - 1
-        if at < 0:
-            return SEGMENT_HEADER_BYTES, self._segment_first
-        point_number, offset = self._points[at]
-        return (offset, point_number) if offset <= end else (SEGMENT_HEADER_BYTES, self._segment_first)
+        if not len(self._index) and segment.header is not None:
+            points = segment.footer(end, segment.header.salt)
+            self._index.replace([number for number, _ in points], [offset for _, offset in points])
+        position, low = self._index.get_scan_start_position(number) or (EntryPosition(0), 0)
+        if position.byte_offset > end:
+            position, low = EntryPosition(0), 0
+        offset, low = max(position.byte_offset, SEGMENT_HEADER_BYTES), max(low, self._segment_first)
+        self._note_at = (low, offset)
+        return offset, low
 
     def _note_point(self, frame: Frame) -> None:
-        """Remember where frames are, sparsely, for segments without an index."""
-        if not self._points or frame.offset - self._points[-1][1] >= INDEX_INTERVAL_BYTES:
-            self._points.append((frame.header.first_entry, frame.offset))
+        """Remember where frames are, sparsely: a later read that starts nearby need not walk from afar."""
+        number, offset = frame.header.first_entry, frame.offset
+        self._index.insert(number, (offset, 0))
+        self._note_at = (number + self._indexing.boundary_interval, offset + INDEX_INTERVAL_BYTES)
 
     def _evicted(self, number: int) -> Iterator[Gap]:
         """The gap before the oldest segment; what was lost just before it did not live to be evicted."""
@@ -258,7 +273,8 @@ class ShardReader:
         segment = SegmentFile(self._door, self._layout.segment(first_entry))
         self._drop_segment()
         self._segment, self._segment_first = segment, first_entry
-        self._points, self._resume, self._settled_below = [], (-1, 0), 0
+        self._index = BinarySearchableIndex(max_nodes=self._indexing.max_index_entries)
+        self._note_at, self._resume, self._settled_below = (0, 0), (-1, 0), 0
 
     def _drop_segment(self) -> None:
         if self._segment is not None:
