@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
@@ -144,6 +144,25 @@ class ExportPipeline(Generic[_BatchT]):
         if isinstance(reason, Exception):
             reason = f"{type(reason).__name__}: {reason}"
         self._storing_trouble.failed(f"{items} items are lost; {reason}")
+
+
+class PipelineExporter:
+    """What the SDK asks of every exporter alike; a subclass makes the pipeline and exports through it."""
+
+    _pipeline: ExportPipeline[Any]
+
+    @property
+    def counters(self) -> ExportCounters:
+        """Numbers of items (spans, log records, data points) stored, refused and left out since construction."""
+        return self._pipeline.counters
+
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
+        """Make durable what was stored; return whether that was done within `timeout_millis` milliseconds."""
+        return self._pipeline.force_flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Let go of the log; exports from now on fail. The SDK also passes the limit as ``timeout``."""
+        self._pipeline.shutdown(kwargs.get("timeout", timeout_millis) / 1000)
 
 
 def _entry_bytes_max(config: ExporterConfig) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
 from comet_otel import _metric_preferences, encoding
-from comet_otel._export import ExportCounters, ExportPipeline
+from comet_otel._export import ExportPipeline, PipelineExporter
 from comet_otel.config import load_config
 from comet_otel.streams import Signal, route_of_signal
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comet_storage import CometConfig
 
 
-class CometMetricExporter(MetricExporter):
+class CometMetricExporter(PipelineExporter, MetricExporter):
     """Stores metrics in a log on the local disk, from which ``comet-shipper`` forwards them.
 
     When `export` returns success, the data points survive the death of every process on the node. It never raises an
@@ -69,19 +69,10 @@ class CometMetricExporter(MetricExporter):
         settings = load_config(data_dir=data_dir, durability=durability, max_total_size=max_total_size, config=config)
         self._pipeline = ExportPipeline(route_of_signal(Signal.METRICS), encoding.METRICS, settings)
 
-    @property
-    def counters(self) -> ExportCounters:
-        """Numbers of data points stored, refused and left out since construction."""
-        return self._pipeline.counters
-
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:  # noqa: ARG002
         """Store a batch of metrics. The limit of time is not needed: nothing here waits."""
         return MetricExportResult.SUCCESS if self._pipeline.export(metrics_data) else MetricExportResult.FAILURE
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Make durable what was stored; return whether that was done within `timeout_millis` milliseconds."""
-        return self._pipeline.force_flush(timeout_millis / 1000)
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Let go of the log; exports from now on fail. The metric reader passes the limit as ``timeout``."""
-        self._pipeline.shutdown(kwargs.get("timeout", timeout_millis) / 1000)
+        return super().force_flush(timeout_millis)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from comet_otel import encoding
-from comet_otel._export import ExportCounters, ExportPipeline
+from comet_otel._export import ExportPipeline, PipelineExporter
 from comet_otel.config import load_config
 from comet_otel.streams import Signal, route_of_signal
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from comet_storage import CometConfig
 
 
-class CometSpanExporter(SpanExporter):
+class CometSpanExporter(PipelineExporter, SpanExporter):
     """Stores spans in a log on the local disk, from which ``comet-shipper`` forwards them.
 
     When `export` returns success, the spans survive the death of every process on the node. It never raises an
@@ -52,19 +52,6 @@ class CometSpanExporter(SpanExporter):
         settings = load_config(data_dir=data_dir, durability=durability, max_total_size=max_total_size, config=config)
         self._pipeline = ExportPipeline(route_of_signal(Signal.TRACES), encoding.SPANS, settings)
 
-    @property
-    def counters(self) -> ExportCounters:
-        """Numbers of spans stored, refused and left out since construction."""
-        return self._pipeline.counters
-
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Store a batch of spans."""
         return SpanExportResult.SUCCESS if self._pipeline.export(spans) else SpanExportResult.FAILURE
-
-    def force_flush(self, timeout_millis: float = 30_000) -> bool:
-        """Make durable what was stored; return whether that was done within `timeout_millis` milliseconds."""
-        return self._pipeline.force_flush(timeout_millis / 1000)
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Let go of the log; exports from now on fail. The SDK also passes the limit as ``timeout``."""
-        self._pipeline.shutdown(kwargs.get("timeout", timeout_millis) / 1000)
