@@ -49,6 +49,7 @@ class BinarySearchableIndex:
             raise ValueError(f"index_interval is {index_interval}, max_nodes is {max_nodes}: must be 0 or more")
         self.index_interval = index_interval or INTERVAL_DEFAULT
         self.max_nodes = max_nodes
+        self._spacing = 0
         # Two plain lists: made from a footer and searched without an object per node.
         self._numbers: list[int] = []
         self._positions: list[tuple[int, int]] = []
@@ -72,11 +73,18 @@ class BinarySearchableIndex:
             raise ValueError(f"entry number is {entry_number}: must be 0 or more")
         if entry_number % self.index_interval:
             return
-        self.insert(entry_number, position)
+        self._put(bisect_right(self._numbers, entry_number), entry_number, position)
 
     def insert(self, entry_number: int, position: tuple[int, int]) -> None:
-        """Note where an entry is, whatever its number: for records that hold several entries and begin at any."""
+        """Note where an entry is, whatever its number: for records that hold several entries and begin at any.
+
+        In an index that has been full, those close behind a node are left out.
+        """
         at = bisect_right(self._numbers, entry_number)
+        if not at or entry_number - self._numbers[at - 1] >= self._spacing:
+            self._put(at, entry_number, position)
+
+    def _put(self, at: int, entry_number: int, position: tuple[int, int]) -> None:
         if at and self._numbers[at - 1] == entry_number:
             self._positions[at - 1] = position
             return
@@ -112,9 +120,7 @@ class BinarySearchableIndex:
 
     def _thin_out(self) -> None:
         while self.max_nodes and len(self._numbers) > self.max_nodes:
-            if self.max_nodes == 1:
-                # The last one standing is the first: a scan from there finds everything.
-                del self._numbers[1:], self._positions[1:]
-                return
             del self._numbers[1::2], self._positions[1::2]
             self.index_interval *= 2
+            # Without this, the nodes to come would be dense and the ones that are here thinned again and again.
+            self._spacing = max(2 * self._spacing, (self._numbers[-1] - self._numbers[0]) // len(self._numbers))

@@ -67,6 +67,18 @@ def test_beyond_its_bound_every_second_node_goes_and_old_entries_stay_near_one(m
     assert max(number - start for number, start in enumerate(starts)) <= 4 * 10_000 // most
 
 
+@pytest.mark.parametrize("most", [3, 10, 64])
+def test_nodes_at_any_numbers_are_thinned_out_evenly(most) -> None:
+    """Those of records that hold several entries each: no stretch of the file is left without a node."""
+    index = BinarySearchableIndex(max_nodes=most)
+    for number in range(3, 100_003, 7):
+        index.insert(number, (number, 0))
+    numbers = [node.entry_number for node in index.nodes]
+    assert len(numbers) <= most
+    gaps = [after - before for before, after in zip(numbers, [*numbers[1:], 100_003], strict=True)]
+    assert max(gaps) <= 4 * 100_000 // most
+
+
 def test_nodes_of_another_file_take_the_place_of_all() -> None:
     """A segment's footer is taken over at once, within the bound."""
     index = filled(range(100))
