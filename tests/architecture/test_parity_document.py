@@ -66,7 +66,7 @@ def exists(name: str) -> bool:
 
 
 @functools.cache
-def tests_of(path: str) -> frozenset[str]:
+def _named_tests(path: str) -> frozenset[str]:
     """Name the tests of a module."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
@@ -114,7 +114,7 @@ def test_a_flaw_is_shown_to_be_gone_by_tests_that_exist(row) -> None:
     for test in shown:
         path, _, name = test.partition("::")
         assert name.startswith("test_")
-        assert name in tests_of(path)
+        assert name in _named_tests(path)
 
 
 @pytest.mark.parametrize(
