@@ -53,6 +53,10 @@ def _read_duration(value: Any) -> Any:
     return value
 
 
+def _write_duration(value: float) -> float | str:
+    return value if value < NANOSECONDS_FROM else f"{value!r}s"
+
+
 def _read_milliseconds(value: Any) -> Any:
     if isinstance(value, str):
         return parse_duration(value)
@@ -69,7 +73,9 @@ WHOLE = Kind("a whole number", _is_whole)
 TEXT = Kind("text", lambda value: isinstance(value, str))
 NUMBER = Kind("a number", _is_number)
 SIZE = Kind("a number of bytes, or in JSON text such as '512 MiB'", _is_whole, _read_size)
-DURATION = Kind("a number of seconds, a timedelta, or in JSON text such as '4h'", _is_number, _read_duration)
+DURATION = Kind(
+    "a number of seconds, a timedelta, or in JSON text such as '4h'", _is_number, _read_duration, _write_duration
+)
 MILLISECONDS = Kind(
     "a number of seconds, a timedelta, or in JSON milliseconds or text such as '2s'",
     _is_number,
@@ -78,7 +84,7 @@ MILLISECONDS = Kind(
 )
 COUNTS = Kind(
     "whole numbers by name",
-    lambda value: isinstance(value, Mapping) and all(isinstance(k, str) and _is_whole(v) for k, v in value.items()),
+    lambda value: isinstance(value, Mapping) and all(map(_is_whole, value.values())),
     write=dict,
 )
 

@@ -21,6 +21,14 @@ from comet_storage.config import MAX_FILE_SIZE_MAX, MIB, SMALL_FILES_BYTES
 
 WRONG = [
     (CompressionConfig(min_compress_size=-1), "compression.min_compress_size"),
+    (CompressionConfig(level=0), "compression.level"),
+    (CompressionConfig(codec="lz4"), "compression.codec"),
+    (StorageConfig(max_pinned_bytes=-1), "storage.max_pinned_bytes"),
+    (RetentionConfig(max_age=-1), "retention.max_age"),
+    (RetentionConfig(max_shard_size=-1), "retention.max_shard_size"),
+    (RetentionConfig(cleanup_interval=timedelta(days=-1)), "retention.cleanup_interval"),
+    (RetentionConfig(min_files_to_keep=-1), "retention.min_files_to_keep"),
+    (RetentionConfig(force_delete_after=1e12), "retention.force_delete_after"),
     (IndexingConfig(boundary_interval=0), "indexing.boundary_interval"),
     (IndexingConfig(boundary_interval=10_001), "indexing.boundary_interval"),
     (IndexingConfig(max_index_entries=9), "indexing.max_index_entries"),

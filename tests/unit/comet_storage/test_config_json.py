@@ -54,6 +54,13 @@ def test_any_valid_configuration_is_read_back_as_it_was_written(interval, checkp
     assert CometConfig.from_json(config.to_json()) == config
 
 
+def test_long_durations_and_priorities_are_read_back_as_they_were_written() -> None:
+    """A duration that would be taken for nanoseconds is written as text."""
+    retention = RetentionConfig(max_age=2e8, force_delete_after=timedelta(days=30), priorities={"traces:v1": 3})
+    config = CometConfig(retention=retention)
+    assert CometConfig.from_json(config.to_json()) == config
+
+
 def test_the_keys_are_the_originals_and_ours() -> None:
     """Sections and keys of the original's file are there under their names."""
     written = json.loads(CometConfig.default().to_json())
@@ -62,7 +69,10 @@ def test_the_keys_are_the_originals_and_ours() -> None:
         "indexing": {"boundary_interval", "max_index_entries"},
         "storage": {"max_file_size", "checkpoint_time_ms"},
         "concurrency": {"enable_file_locking"},
-        "retention": {"max_total_size"},
+        "retention": {
+            *("max_age", "max_total_size", "max_shard_size", "cleanup_interval"),
+            *("min_files_to_keep", "protect_unconsumed", "force_delete_after"),
+        },
     }
     assert list(written) == list(original)
     for section, keys in original.items():
@@ -76,7 +86,7 @@ def test_sizes_and_durations_may_be_text() -> None:
         json.dumps(
             {
                 "storage": {"max_file_size": "8 MiB", "checkpoint_time_ms": "1.5s", "sync_interval": "250ms"},
-                "retention": {"max_total_size": "512 MiB"},
+                "retention": {"max_total_size": "512 MiB", "max_age": "4h", "force_delete_after": None},
                 "concurrency": {"lock_timeout": "1m"},
             }
         )
@@ -85,7 +95,7 @@ def test_sizes_and_durations_may_be_text() -> None:
     expected = replace(
         expected,
         storage=replace(expected.storage, max_file_size=8 << 20, checkpoint_time=1.5, sync_interval=0.25),
-        retention=replace(expected.retention, max_total_size=512 << 20),
+        retention=replace(expected.retention, max_total_size=512 << 20, max_age=14_400.0),
         concurrency=replace(expected.concurrency, lock_timeout=60.0),
     )
     assert config == expected
@@ -139,7 +149,7 @@ def test_what_is_no_json_object_is_a_configuration_error(text) -> None:
 
 def test_nanoseconds_in_the_place_of_seconds_are_told() -> None:
     """The original wrote durations as nanoseconds: four hours would be four hundred thousand years."""
-    (problem,) = problems_of('{"storage": {"sync_interval": 14400000000000}}')
+    (problem,) = problems_of('{"retention": {"max_age": 14400000000000}}')
     assert "seconds" in problem
     assert "'4h'" in problem
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from comet_storage import CometConfig
 from comet_storage._format import limits
 from comet_storage._shard.layout import NUMBER_MAX
 
@@ -64,3 +66,31 @@ def test_a_decision_record_has_its_headings_and_its_row(path) -> None:
     assert re.match(rf"# {number}\. .+\n\nStatus: .+\nDate: \d{{4}}-\d{{2}}-\d{{2}}\n", text)
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Alternatives", "Consequences"]
     assert f"[{number}]({path.name})" in (DOCS / "decisions/README.md").read_text(encoding="utf-8")
+
+
+def _as_text(value: object) -> str:
+    """Write a default as docs/configuration.md has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, float):
+        return f"{value / 60:g} min" if value >= 60 else f"{value:g} s"
+    if isinstance(value, int):
+        for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+            if value >= size and value % size == 0:
+                return f"{value // size} {unit}"
+        return f"{value:,}"
+    return "none"
+
+
+def test_every_setting_is_in_its_document_with_its_default() -> None:
+    """And no other is."""
+    config = CometConfig.default()
+    expected = [
+        (f"{section.name}.{setting.name}", _as_text(getattr(getattr(config, section.name), setting.name)))
+        for section in fields(config)
+        for setting in fields(getattr(config, section.name))
+    ]
+    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+\.\w+)` \| ([^|]+) \|", text, re.MULTILINE)) == sorted(expected)
