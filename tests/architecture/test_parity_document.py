@@ -21,10 +21,9 @@ FLAWS = range(1, 32)
 NOTHING = "\u2014"
 
 PENDING = re.compile(
-    r"(CometStats|StreamStats|RetentionStats|ShardRetentionStats)(\.\w+)?"
-    r"|Client\.(stats|retention_stats|force_retention_cleanup|health|list_recent)"
+    r"(StreamStats|RetentionStats|ShardRetentionStats)(\.\w+)?"
+    r"|Client\.(retention_stats|force_retention_cleanup|list_recent)"
     r"|Consumer\.(process(\(\w+\))?|shard_stats)"
-    r"|RetentionConfig\.\w+|StorageConfig\.max_pinned_bytes"
 )
 """Names that are being made; see the test that fails when the last of them is there."""
 
