@@ -3,6 +3,7 @@
     CometError
     ├── ConfigError                 a setting is wrong; names every wrong key at once
     ├── InvalidStreamName           a stream, shard or group name that cannot exist
+    ├── InvalidArgumentError        an argument of a call that can mean nothing
     ├── InvalidEntryError           an entry that is not bytes-like
     ├── EntryTooLarge               one entry over ``max_entry_bytes``
     ├── BatchTooLarge               one append call over ``max_append_bytes``
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigError",
     "CorruptLogError",
     "EntryTooLarge",
+    "InvalidArgumentError",
     "InvalidEntryError",
     "InvalidStreamName",
     "LogBusyError",
@@ -81,6 +83,12 @@ class InvalidStreamName(CometError, ValueError):
     """A stream, shard or group name breaks the naming rules. Nothing was created."""
 
     remedy = "use a name of the form that the message shows"
+
+
+class InvalidArgumentError(CometError, ValueError):
+    """An argument of a call can mean nothing. The message names it and the rule. Nothing changed."""
+
+    remedy = "give a value of the kind that the message names"
 
 
 class InvalidEntryError(CometError, TypeError):

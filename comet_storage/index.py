@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import NamedTuple
 
+from comet_storage.errors import InvalidArgumentError
+
 __all__ = ["INTERVAL_DEFAULT", "BinarySearchableIndex", "EntryIndexNode", "EntryPosition"]
 
 INTERVAL_DEFAULT = 1000
@@ -41,12 +43,14 @@ class BinarySearchableIndex:
             that old entries are found as fast as new ones.
 
     Raises:
-        ValueError: one of them is negative.
+        InvalidArgumentError: one of them is negative.
     """
 
     def __init__(self, index_interval: int = INTERVAL_DEFAULT, max_nodes: int = 0) -> None:
         if index_interval < 0 or max_nodes < 0:
-            raise ValueError(f"index_interval is {index_interval}, max_nodes is {max_nodes}: must be 0 or more")
+            raise InvalidArgumentError(
+                f"index_interval is {index_interval}, max_nodes is {max_nodes}: must be 0 or more"
+            )
         self.index_interval = index_interval or INTERVAL_DEFAULT
         self.max_nodes = max_nodes
         self._spacing = 0
@@ -67,10 +71,10 @@ class BinarySearchableIndex:
         """Note where an entry is, if its number is a multiple of the interval; a known one is replaced.
 
         Raises:
-            ValueError: the number is negative.
+            InvalidArgumentError: the number is negative.
         """
         if entry_number < 0:
-            raise ValueError(f"entry number is {entry_number}: must be 0 or more")
+            raise InvalidArgumentError(f"entry number is {entry_number}: must be 0 or more")
         if entry_number % self.index_interval:
             return
         self._put(bisect_right(self._numbers, entry_number), entry_number, position)

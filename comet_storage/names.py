@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from comet_storage.errors import InvalidStreamName
+from comet_storage.errors import InvalidArgumentError, InvalidStreamName
 
 DEFAULT_SHARD_COUNT = 16
 SHARD_ID_MAX = 2**32 - 1
@@ -58,7 +58,7 @@ def pick_shard(key: str, shard_count: int = DEFAULT_SHARD_COUNT) -> int:
     count moves most keys.
 
     Raises:
-        ValueError: the count is negative or over 2**32.
+        InvalidArgumentError: the count is negative or over 2**32.
     """
     count = _checked_count(shard_count)
     digest = _FNV_OFFSET_BASIS
@@ -77,7 +77,7 @@ def all_shards_range(shard_count: int = DEFAULT_SHARD_COUNT) -> list[int]:
     """Shard numbers from 0 up to ``shard_count`` (0 means 16).
 
     Raises:
-        ValueError: the count is negative or over 2**32.
+        InvalidArgumentError: the count is negative or over 2**32.
     """
     return list(range(_checked_count(shard_count)))
 
@@ -89,7 +89,9 @@ def all_shard_streams(namespace: str, version: str, shard_count: int = DEFAULT_S
 
 def _checked_count(shard_count: int) -> int:
     if not 0 <= shard_count <= SHARD_ID_MAX + 1:
-        raise ValueError(f"shard_count is {shard_count}: must be 0 (for {DEFAULT_SHARD_COUNT}) to {SHARD_ID_MAX + 1}")
+        raise InvalidArgumentError(
+            f"shard_count is {shard_count}: must be 0 (for {DEFAULT_SHARD_COUNT}) to {SHARD_ID_MAX + 1}"
+        )
     return shard_count or DEFAULT_SHARD_COUNT
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, overload
 
+from comet_storage.errors import InvalidArgumentError
+
 _MESSAGE_ID = re.compile(r"(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
@@ -24,12 +26,12 @@ class MessageID(NamedTuple):
         """Parse ``"shard-entry"`` as :func:`str` writes it.
 
         Raises:
-            ValueError: any other text (signs, spaces, leading zeros, numbers over 32 or 64 bits).
+            InvalidArgumentError: any other text (signs, spaces, leading zeros, numbers over 32 or 64 bits).
         """
         # What is no text at all is as wrong as any other text.
         match = _MESSAGE_ID.fullmatch(str(text))
         if match is None or int(match[1]) >= 1 << 32 or int(match[2]) >= 1 << 64:
-            raise ValueError(f"invalid message id {text!r}: expected 'shard-entry', for example '3-1042'")
+            raise InvalidArgumentError(f"invalid message id {text!r}: expected 'shard-entry', for example '3-1042'")
         return cls(int(match[1]), int(match[2]))
 
 
