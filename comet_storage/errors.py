@@ -174,7 +174,10 @@ class CorruptLogError(CometError):
 
 
 class UnsupportedFormatError(CorruptLogError):
-    """The bytes are of a newer major format version."""
+    """The bytes are of a newer major format version, or have a codec of a newer release.
+
+    Nothing is passed over: what cannot be read stays where it is, and stays pending for every group.
+    """
 
     remedy = "use a release that knows this version"
 
