@@ -112,6 +112,11 @@ class BinarySearchableIndex:
         at = bisect_right(self._numbers, entry_number)
         return EntryPosition(*self._positions[at - 1]) if at else None
 
+    def find_following(self, entry_number: int) -> EntryPosition | None:
+        """Position of the nearest higher entry that is known: where reading towards an entry has gone too far."""
+        at = bisect_right(self._numbers, entry_number)
+        return EntryPosition(*self._positions[at]) if at < len(self._positions) else None
+
     def get_scan_start_position(self, entry_number: int) -> tuple[EntryPosition, int] | None:
         """Where to start reading towards an entry, and the number of the entry that is there.
 

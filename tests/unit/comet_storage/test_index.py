@@ -45,6 +45,9 @@ def test_an_entry_is_found_exactly_or_by_the_nearest_lower_node() -> None:
     assert index.find_entry(39) == EntryPosition(240)
     assert index.find_entry(10**9) == EntryPosition(400)
     assert index.find_entry(19) is None
+    assert index.find_following(19) == EntryPosition(160)
+    assert index.find_following(30) == EntryPosition(320)
+    assert index.find_following(50) is None
     assert index.get_scan_start_position(39) == (EntryPosition(240), 30)
     assert index.get_scan_start_position(19) == (EntryPosition(0), 0)
 
