@@ -34,7 +34,8 @@ class Kind:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # More than 64 bits are not even worth a rule: they fit nowhere, floats included.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
 def _is_number(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 __all__ = ["DURATION_UNITS", "SIZE_UNITS", "parse_duration", "parse_size"]
 
@@ -44,8 +45,7 @@ def parse_size(text: str) -> int:
     unit = SIZE_UNITS.get(match[2].lower()) if match is not None else None
     if match is None or unit is None:
         raise ValueError("must be a number of bytes, or text such as '512 MiB'")
-    # Whole numbers stay exact, however large.
-    return int(match[1]) * unit if match[1].isdigit() else int(float(match[1]) * unit)
+    return int(Fraction(match[1]) * unit)
 
 
 def parse_duration(text: str) -> float:

@@ -161,6 +161,13 @@ def test_numbers_that_are_none_are_refused(value) -> None:
     assert problem.startswith("storage.sync_interval is ")
 
 
+@pytest.mark.parametrize("key", ["sync_interval", "checkpoint_time_ms", "max_entry_bytes", "max_file_size"])
+def test_numbers_too_large_for_anything_are_refused(key) -> None:
+    """They would overflow what they are compared with."""
+    (problem,) = problems_of(f'{{"storage": {{"{key}": {10**400}}}}}')
+    assert problem.startswith(f"storage.{key} is ")
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_size_may_be_written_as_text(section) -> None:
     """A field whose name says bytes or size is one; a plain whole number would not take `64 MiB`."""

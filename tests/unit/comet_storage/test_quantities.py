@@ -18,6 +18,7 @@ from comet_storage.quantities import parse_duration, parse_size
         ("7B", 7),
         ("3TiB", 3 << 40),
         ("9007199254740993", 9007199254740993),
+        (f"{'9' * 400}.5 KiB", (10**400 - 1) * 1024 + 512),
     ],
 )
 def test_a_size_is_its_bytes(text, size) -> None:
