@@ -12,7 +12,7 @@ consumer.ack(*[message.id for message in messages])
 from __future__ import annotations
 
 from comet_storage.client import Client
-from comet_storage.config import CometConfig, ConcurrencyConfig, RetentionConfig, StorageConfig
+from comet_storage.config import CometConfig, CompressionConfig, ConcurrencyConfig, RetentionConfig, StorageConfig
 from comet_storage.consumer import Consumer
 from comet_storage.errors import (
     AckError,
@@ -56,6 +56,7 @@ __all__ = [
     "CometConfig",
     "CometError",
     "CometStats",
+    "CompressionConfig",
     "ConcurrencyConfig",
     "ConfigError",
     "Consumer",

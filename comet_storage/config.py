@@ -16,6 +16,7 @@ MAX_FILE_SIZE_MIN = 4 * KIB
 MAX_FILE_SIZE_MAX = 3 * GIB
 """Offsets inside a segment are 32 bit in its checks and frames; 3 GiB leaves room for one frame beyond the limit."""
 ENTRY_BYTES_MAX = 256 * MIB
+COMPRESSION_LEVEL_MAX = 19
 SYNC_INTERVAL_MIN = 0.01
 DURATION_MAX = 300
 LANES_MAX = 1024
@@ -27,6 +28,31 @@ SMALL_FILES_BYTES = 256 * KIB
 def seconds(value: float | timedelta) -> float:
     """A duration in seconds, given as a number of seconds or as a timedelta."""
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionConfig:
+    """How the entries of one append call are compressed, together. Reading needs none of this."""
+
+    codec: str = "zstd"
+    """``zstd``, or ``none``: nothing is compressed."""
+    min_compress_size: int = 4 * KIB
+    """Bytes of an append call (4 for each of several entries included) below which nothing is compressed."""
+    level: int = 1
+    """1 (fast) to 19 (small). From level 4 on, and for calls over 256 KiB, other threads run meanwhile."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence for every broken rule."""
+        if self.codec not in {"zstd", "none"}:
+            yield f"compression.codec is {self.codec!r}: must be 'zstd' or 'none'"
+        if self.min_compress_size < 0:
+            yield f"compression.min_compress_size is {self.min_compress_size}: must be 0 or more"
+        if not 1 <= self.level <= COMPRESSION_LEVEL_MAX:
+            yield f"compression.level is {self.level}: must be 1 to {COMPRESSION_LEVEL_MAX}"
+
+    def threshold(self) -> int | None:
+        """Bytes from which on an append call is compressed; None: never."""
+        return self.min_compress_size if self.codec == "zstd" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +69,8 @@ class StorageConfig:
     """``mmap``, ``pwrite``, or ``auto``: mmap where the filesystem guarantees that preallocated blocks are kept."""
     max_entry_bytes: int = 16 * MIB
     max_append_bytes: int = 64 * MIB
+    max_pinned_bytes: int = 128 * MIB
+    """Bytes of segments and buffers that messages read with ``copy=False`` may keep; beyond that they are copies."""
     allow_network_filesystem: bool = False
 
     def problems(self) -> Iterator[str]:
@@ -65,6 +93,8 @@ class StorageConfig:
                 f"storage.max_append_bytes is {self.max_append_bytes}: must be max_entry_bytes "
                 f"({self.max_entry_bytes}) to {ENTRY_BYTES_MAX}"
             )
+        if self.max_pinned_bytes < 0:
+            yield f"storage.max_pinned_bytes is {self.max_pinned_bytes}: must be 0 or more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +141,7 @@ class RetentionConfig:
 class CometConfig:
     """All settings of a log."""
 
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     concurrency: ConcurrencyConfig = field(default_factory=ConcurrencyConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
@@ -144,7 +175,7 @@ class CometConfig:
         """
         problems: list[str] = []
         try:
-            for section in (self.storage, self.concurrency, self.retention):
+            for section in (self.compression, self.storage, self.concurrency, self.retention):
                 problems += section.problems()
             if not problems and self.retention.max_total_size < self.least_total_size():
                 problems.append(

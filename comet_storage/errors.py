@@ -127,7 +127,10 @@ class CorruptLogError(CometError):
 
 
 class UnsupportedFormatError(CorruptLogError):
-    """The bytes are of a newer major format version. Read them with a newer release."""
+    """The bytes are of a newer major format version, or have a codec of a newer release. Read them with that one.
+
+    Nothing is passed over: what cannot be read stays where it is, and stays pending for every group.
+    """
 
 
 class StorageIOError(CometError, OSError):
