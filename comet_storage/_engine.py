@@ -22,10 +22,12 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._shard.claim import OWNER_WAIT
+from comet_storage._shard.compression import Compression
 from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
 from comet_storage._shard.flush import close_writer, flush_writer
+from comet_storage._shard.pinned import PinnedViews
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
 from comet_storage._shard.writer import ShardWriter
@@ -66,6 +68,9 @@ class Engine:
                 lock_timeout=seconds(config.concurrency.lock_timeout),
                 max_entry_bytes=config.storage.max_entry_bytes,
                 max_append_bytes=config.storage.max_append_bytes,
+                compression=Compression(
+                    min_size=config.compression.threshold(), level=config.compression.level, clock=door.monotonic
+                ),
             )
         self._ledger = SpaceLedger(
             door,
@@ -76,6 +81,7 @@ class Engine:
             lock_timeout=self._settings.lock_timeout,
         )
         self._ledger.close_orphan = self._close_orphan
+        self._pins = PinnedViews(door, config.storage.max_pinned_bytes)
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -189,7 +195,7 @@ class Engine:
 
     def _new_reader(self, name: ShardName) -> ShardReader:
         revive = None if self.read_only else lambda: self._revive(name)
-        return ShardReader(self._door, self._layout.shard(name), revive, self._config.indexing)
+        return ShardReader(self._door, self._layout.shard(name), revive, self._config.indexing, self._pins)
 
     @contextlib.contextmanager
     def _reading(self, name: ShardName) -> Iterator[ShardReader]:

@@ -13,7 +13,7 @@ from comet_storage._format.group_record import DELIVERED, REJECTED
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._os import fork
 from comet_storage._os.door import storage_errors
-from comet_storage.errors import AckError, ClosedError, ReadOnlyError
+from comet_storage.errors import AckError, ClosedError, ReadOnlyError, UnsupportedFormatError
 from comet_storage.names import parse_group, parse_stream
 from comet_storage.types import MessageID, StreamMessage
 
@@ -70,7 +70,12 @@ class Consumer:
         return self._client.shards(self.stream)
 
     def read(
-        self, shards: Iterable[int] | None = None, count: int = 100, *, max_bytes: int = READ_BYTES_MAX
+        self,
+        shards: Iterable[int] | None = None,
+        count: int = 100,
+        *,
+        max_bytes: int = READ_BYTES_MAX,
+        copy: bool = True,
     ) -> list[StreamMessage]:
         """Messages from the lowest unacknowledged one of each shard on, in order per shard.
 
@@ -81,9 +86,14 @@ class Consumer:
             shards: shard numbers to read; all that exist by now if None. Unknown ones yield nothing and are not made.
             count: the most messages to return.
             max_bytes: payload bytes to return at most; a first message larger than that is returned alone.
+            copy: False gives each message's data as a read-only memoryview of the segment's map, or of a buffer where
+                it was compressed. It stays valid while it is held, whatever happens to segment, consumer and client,
+                and keeps an evicted segment's blocks on the disk. Beyond ``max_pinned_bytes`` it is a view of a copy.
+                A file that is cut under a map, or a bad sector, is no exception but ends the process with SIGBUS.
 
         Raises:
             ClosedError: the consumer or its client was closed.
+            UnsupportedFormatError: nothing else is left than entries with a codec of a newer release. They stay.
             CometError: a bad disk; nothing moved.
         """
         with self._lock:
@@ -94,16 +104,24 @@ class Consumer:
             self._turn = (self._turn + 1) % len(wanted)
             wanted = wanted[self._turn :] + wanted[: self._turn]
             messages: list[StreamMessage] = []
+            refused: UnsupportedFormatError | None = None
             for index, shard_id in enumerate(wanted):
                 cursor = self._cursor(shard_id)
                 left = len(wanted) - index
                 share = -(-(count - len(messages)) // left)
                 if cursor is None or share <= 0:
                     continue
-                with storage_errors(self._client.data_dir):
-                    found, size = cursor.read(share, max(1, max_bytes // left), max_bytes if messages else None)
+                try:
+                    with storage_errors(self._client.data_dir):
+                        largest = max_bytes if messages else None
+                        found, size = cursor.read(share, max(1, max_bytes // left), largest, copy=copy)
+                except UnsupportedFormatError as error:
+                    refused = error
+                    continue
                 messages += found
                 max_bytes = max(0, max_bytes - size)
+            if refused is not None and not messages:
+                raise refused
             return messages
 
     def ack(self, *ids: MessageID) -> None:

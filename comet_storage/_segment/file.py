@@ -7,15 +7,25 @@ or a sector that cannot be read is an error value here, where a map would kill t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32_keeping_gil
+from comet_storage._format.compression import decompressed_body
 from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
-from comet_storage._format.frame import CODEC_RAW, KIND_OFFSET, MARKER_OFFSET, FrameHeader, decode_header, marker
+from comet_storage._format.frame import (
+    CODEC_MAX,
+    CODEC_ZSTD,
+    KIND_OFFSET,
+    MARKER_OFFSET,
+    FrameHeader,
+    decode_header,
+    marker,
+)
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
-from comet_storage._os.door import Door
+from comet_storage._os.door import Door, MappedFile
 
 READ_BYTES = 256 * 1024
 CHECKED_ALWAYS_BYTES = 4096
@@ -28,6 +38,7 @@ class Frame(NamedTuple):
     offset: int
     header: FrameHeader
     body: memoryview
+    """Decompressed, unless with a codec that this release does not know."""
 
 
 class Damage(NamedTuple):
@@ -46,6 +57,7 @@ class SegmentFile:
         self._door = door
         self.path = path
         self.fd = door.open(path)
+        self.mapping: weakref.ref[MappedFile] | None = None
         try:
             self.header: SegmentHeader | None = decode_segment_header(self.read(SEGMENT_HEADER_BYTES, 0))
         except BaseException:
@@ -128,7 +140,13 @@ class _Walker:
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
         if len(body) == header.body_length and crc32_keeping_gil(body, self._salt) == header.body_crc:
-            return Frame(offset, header, body)
+            if header.codec != CODEC_ZSTD:
+                return Frame(offset, header, body)
+            content = decompressed_body(header, body)
+            # The length is right, so that only this frame is given up.
+            return (
+                Damage(offset, offset + header.size, following) if content is None else Frame(offset, header, content)
+            )
         if self._budget is None:
             self._budget = self._end - offset
         self._failed_bytes += header.body_length
@@ -202,8 +220,8 @@ class _Walker:
             if beside:
                 at += FRAME_ALIGNMENT - beside
                 continue
-            # No codec but raw and no flags: a cheap look at one byte before the check.
-            if window[at + KIND_OFFSET] == CODEC_RAW:
+            # No flags, but any codec, known or not: a cheap look at one byte before the check.
+            if window[at + KIND_OFFSET] <= CODEC_MAX:
                 header = decode_header(window, at, self._salt, start + at)
                 if header is not None and self._fits(start + at, header, number):
                     return start + at, header
