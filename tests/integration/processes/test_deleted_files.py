@@ -15,6 +15,7 @@ import pytest
 from comet_storage import Client, CometConfig, LogMovedError, ShardLostError, ShardOwnedError, StorageConfig
 from tests.support.children import PATIENCE_SECONDS, Child
 from tests.support.entries import REPORT, add_reports, judge, make_entry
+from tests.support.live_child import obey
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -186,3 +187,20 @@ def test_an_owner_whose_directory_was_moved_away_says_so(tmp_path) -> None:
     with Client(moved, config_for()) as client:
         verdict = judge(client.scan(SHARD), acknowledged)
         assert verdict.clean, verdict
+
+
+def test_a_page_that_is_cut_short_does_not_end_its_readers(tmp_path) -> None:
+    """They have it mapped, and look at its size before they look into it."""
+    stream = SHARD.rpartition(":shard:")[0]
+    with Client(tmp_path, config_for()) as client:
+        for sequence in range(10):
+            client.append(SHARD, [make_entry(1, sequence)])
+    with Child(obey, str(tmp_path), SHARD, "cut", config_for(), 2) as reader:
+        assert len(reader.ask(("consume", 3))[1]) == 3
+        os.truncate(files(tmp_path) / "state", 0)
+        kind, found = reader.ask(("consume", 100))
+        assert kind == "done"
+        assert [number for number, _ in found] == list(range(3, 10))
+        with Client(tmp_path, config_for()) as client:
+            assert client.append(SHARD, [make_entry(1, 10)])[0].entry_number >= 10
+            assert client.accounting(stream, "cut").corrupt == 0
