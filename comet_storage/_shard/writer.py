@@ -10,6 +10,7 @@ and cursor apart looks into it first (:meth:`ShardWriter._check`).
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -134,6 +135,8 @@ class ShardWriter(ClaimedShard):
             words[HINT_NUMBER] = number + count
             words[HINT_POSITION] = position
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                self.look_for_loss()
             raise as_storage_error(error, self.context.layout.directory) from error
         finally:
             try:
