@@ -29,6 +29,7 @@ def turns(tmp_path) -> Turns:
             segment_size=4096,
             mapped=True,
             sync_each_append=False,
+            refuse_unsynced=False,
             lock_timeout=1.0,
             max_entry_bytes=100,
             max_append_bytes=100,
