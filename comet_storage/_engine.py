@@ -223,7 +223,7 @@ class Engine:
             self._closed = True
         # What an exception of a signal handler cut short, a second call goes on with.
         if self._flusher is not None:
-            self._flusher.stop()
+            self._flusher.stop(self._settings.lock_timeout)
             self._flusher = None
         for cursor in self._open_cursors():
             with contextlib.suppress(CometError, OSError):

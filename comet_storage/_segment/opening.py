@@ -63,10 +63,12 @@ class PreparedSegment:
 
     def discard(self) -> int:
         """Let go of it and remove the file. Returns the bytes of blocks that were freed."""
-        linked = self.is_linked()
+        linked, ours = self.is_linked(), is_ours(self.fd)
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.door.unlink(self.path)
+        # In a forked child the file is the parent's.
+        if ours:
+            with contextlib.suppress(FileNotFoundError):
+                self.door.unlink(self.path)
         return self.allocated if linked else 0
 
 
