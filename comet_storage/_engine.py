@@ -32,8 +32,17 @@ from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
 from comet_storage._shard.writer import ShardWriter
 from comet_storage.config import CometConfig, seconds
-from comet_storage.errors import ClosedError, CometError, ReadOnlyError, ShardLostError
+from comet_storage.errors import (
+    ClosedError,
+    CometError,
+    LogBusyError,
+    ReadOnlyError,
+    ReentrantAppendError,
+    ShardLostError,
+)
 from comet_storage.names import ShardName, parse_stream
+
+_OPENING_PAUSE = 0.001
 
 
 class Engine:
@@ -88,6 +97,7 @@ class Engine:
         self._problems = Problems(door)
         self._latency = AppendLatency(door)
         self._past_work = WriterCounters()
+        self._opening: dict[str, int] = {}
         self._cursors: weakref.WeakSet[ShardCursor] = weakref.WeakSet()
         self._flusher: Flusher | None = None
         self._checkpoint_at = float("-inf")
@@ -95,23 +105,70 @@ class Engine:
         fork.listen(self)
 
     def open_writer(self, name: ShardName, *, shared: bool, wait: float = OWNER_WAIT) -> ShardWriter:
-        """The writer of a shard, claimed by the first call."""
-        with self._lock:
-            self._check_writable()
-            key = str(name)
-            writer = self._writers.get(key)
-            if writer is None:
-                context = self._context(name)
-                if shared:
-                    writer = SharedShardWriter(context)
-                elif self._settings.sync_each_append:
-                    writer = DurableShardWriter(context, wait=wait)
-                else:
-                    writer = ShardWriter(context, wait=wait)
-                self._writers[key] = writer
+        """The writer of a shard, claimed by the first call; calls for other shards do not wait for it.
+
+        Raises:
+            ReentrantAppendError: by a signal handler that interrupted this thread's own claim of the shard.
+            LogBusyError: another thread's claim of the shard did not end within the lock timeout.
+        """
+        key, thread, mine = str(name), threading.get_ident(), False
+        deadline = self._door.monotonic() + self._settings.lock_timeout
+        try:
+            while not mine:
+                with self._lock:
+                    self._check_writable()
+                    if key in self._writers:
+                        return self._writers[key]
+                    if key not in self._opening:
+                        # Nothing is called in between, so no exception leaves a mark that nobody takes away.
+                        self._opening[key] = thread
+                        mine = True
+                if not mine:
+                    self._wait_for_opening(key, deadline)
+            return self._claim(name, shared=shared, wait=wait)
+        finally:
+            if mine:
+                self._opening.pop(key, None)
+
+    def _wait_for_opening(self, key: str, deadline: float) -> None:
+        if self._opening.get(key) == threading.get_ident():
+            raise ReentrantAppendError(f"append to {key} from inside its claim by the same thread; nothing was stored")
+        if self._door.monotonic() >= deadline:
+            raise LogBusyError(f"another thread's claim of {key} has not ended; nothing was stored")
+        self._door.sleep(_OPENING_PAUSE)
+
+    def _claim(self, name: ShardName, *, shared: bool, wait: float) -> ShardWriter:
+        key, writers, adopted = str(name), self._writers, False
+        context = self._context(name)
+        try:
+            if shared:
+                writer: ShardWriter = SharedShardWriter(context)
+            elif self._settings.sync_each_append:
+                writer = DurableShardWriter(context, wait=wait)
+            else:
+                writer = ShardWriter(context, wait=wait)
+            with self._lock:
+                self._check_same_process(writers, name)
+                self._check_open()
+                writers[key] = writer
+                adopted = True
                 self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
                 self._start_flusher()
             return writer
+        except BaseException as error:
+            if not adopted:
+                context.let_go()
+            self._check_same_process(writers, name, error)
+            raise
+
+    def _check_same_process(
+        self, writers: dict[str, ShardWriter], name: ShardName, cause: BaseException | None = None
+    ) -> None:
+        """A signal handler may fork in the middle of a claim: in the child it comes to nothing."""
+        if not fork.page[0]:
+            fork.adopt()
+        if self._writers is not writers:
+            raise ShardLostError(f"shard {name} is the parent process's; nothing was stored") from cause
 
     def drop_writer(self, writer: ShardWriter) -> None:
         """Forget a writer that lost its shard; the next append claims anew."""
@@ -134,16 +191,22 @@ class Engine:
         layout = self._layout.shard(name)
         if not layout.exists():
             return None
-        with storage_errors(layout.directory):
-            found = take_lease(self._door, layout.group(group), self._ledger.reserve_small, GroupRecord())
-        if found is None:
-            return None
-        lease, record = found
-        cursor = ShardCursor(str(name), shard_id, lease, Tracker(record), self._new_reader(name))
-        with self._lock:
-            self._cursors.add(cursor)
-            self._start_flusher()
-        return cursor
+        found = None
+        try:
+            with storage_errors(layout.directory):
+                found = take_lease(self._door, layout.group(group), self._ledger.reserve_small, GroupRecord())
+            if found is None:
+                return None
+            cursor = ShardCursor(str(name), shard_id, found[0], Tracker(found[1]), self._new_reader(name))
+            with self._lock:
+                self._cursors.add(cursor)
+                self._start_flusher()
+            return cursor
+        except BaseException:
+            # Whoever keeps the traceback must not keep the lease.
+            if found is not None:
+                found[0].close()
+            raise
 
     def after_fork_in_child(self) -> None:
         """In a forked child: leave the parent's shards alone; the child claims its own when it appends."""
@@ -151,30 +214,31 @@ class Engine:
         self._flusher = None
         for writer in self._writers.values():
             writer.release(ShardLostError(f"shard {writer.name} is the parent process's; nothing was stored"))
-        self._writers = {}
-        self._appenders = {}
+        self._writers, self._appenders, self._opening = {}, {}, {}
         self._cursors = weakref.WeakSet()
         self._ledger.after_fork_in_child()
 
     def close(self) -> None:
-        """Make everything durable and let go of it. Idempotent."""
+        """Make everything durable and let go of it. Idempotent.
+
+        By a signal handler that interrupted an append of this client: that shard is let go of when the append ends.
+        """
         if not fork.page[0]:
             fork.adopt()
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            flusher, self._flusher = self._flusher, None
-        if flusher is not None:
-            flusher.stop()
+        # What an exception of a signal handler cut short, a second call goes on with.
+        if self._flusher is not None:
+            self._flusher.stop(self._settings.lock_timeout)
+            self._flusher = None
         for cursor in self._open_cursors():
             with contextlib.suppress(CometError, OSError):
                 cursor.lease.sync()
             cursor.close()
         self._appenders.clear()
-        while self._writers:
-            _, writer = self._writers.popitem()
+        for key, writer in list(self._writers.items()):
             close_writer(writer, self._closed_error())
+            self._writers.pop(key, None)
         self._ledger.close()
 
     def _open_cursors(self) -> list[ShardCursor]:
@@ -209,26 +273,31 @@ class Engine:
 
     def _revive(self, name: ShardName) -> None:
         """Recover a shard that has no live writer, so that it can be read."""
-        if str(name) in self._writers:
-            return
         with contextlib.suppress(CometError), self._lock:
-            close_writer(ShardWriter(self._context(name), wait=0), self._closed_error())
+            if str(name) in self._writers or str(name) in self._opening:
+                return
+            context = self._context(name)
+            try:
+                close_writer(ShardWriter(context, wait=0), self._closed_error())
+            finally:
+                context.let_go()
 
     def _close_orphan(self, name: ShardName) -> bool:
         """Close the active segment of a shard that nobody writes. Called under the ledger's lock."""
         if str(name) in self._writers:
             return False
+        context = self._context(name)
         try:
-            writer = ShardWriter(self._context(name), wait=0)
-        except CometError:
-            return False
-        try:
-            writer.rotate()
-            writer.finish_closed()
+            writer = ShardWriter(context, wait=0)
+            try:
+                writer.rotate()
+                writer.finish_closed()
+            finally:
+                writer.release(self._closed_error())
         except CometError:
             return False
         finally:
-            writer.release(self._closed_error())
+            context.let_go()
         return True
 
     def _start_flusher(self) -> None:

@@ -247,8 +247,10 @@ class Client(Reporting):
             initial = GroupRecord(start=number, offset=number)
             found = take_lease(self._door, self._layout.shard(name).group(group), self._ledger.reserve_small, initial)
             if found is not None:
-                found[0].sync()
-                found[0].close()
+                try:
+                    found[0].sync()
+                finally:
+                    found[0].close()
 
     def _names(self, stream: str) -> list[ShardName]:
         """The shards that a name stands for: one, or all of a stream."""

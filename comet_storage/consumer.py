@@ -189,12 +189,12 @@ class Consumer:
         """Free the leases. The group and its offsets stay, safe from power cuts. Idempotent."""
         with self._lock:
             self._closed = True
-            while self._cursors:
-                _, cursor = self._cursors.popitem()
+            for shard, cursor in list(self._cursors.items()):
                 # No sync of the client comes by here any more.
                 with contextlib.suppress(OSError):
                     cursor.lease.sync()
                 cursor.close()
+                self._cursors.pop(shard, None)
 
     def after_fork_in_child(self) -> None:
         """In a forked child: the parent keeps its leases; this copy is closed."""

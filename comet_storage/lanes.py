@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,6 @@ class LaneWriter:
         self._namespace, self._version = parse_stream(stream)
         self._client = client
         self._lanes = lanes
-        self._lock = threading.RLock()
         self._writer: ShardWriter | None = None
         fork.listen(self)
 
@@ -71,20 +69,20 @@ class LaneWriter:
 
     def after_fork_in_child(self) -> None:
         """In a forked child: the lane is the parent's."""
-        self._lock = threading.RLock()
         self._writer = None
 
     def _claim(self) -> ShardWriter:
-        with self._lock:
-            if self._writer is None:
-                self._writer = self._first_free()
-            return self._writer
+        # Without a lock: threads that come at the same time meet where the client opens the lane, and their wait ends.
+        writer = self._first_free()
+        self._writer = writer
+        return writer
 
     def _first_free(self) -> ShardWriter:
         for lane in range(self._lanes - 1):
             try:
                 return self._client.open_writer(self._name(lane), shared=False, wait=0)
-            except ShardOwnedError:
+            except (ShardOwnedError, ReentrantAppendError):
+                # Also by a signal handler that interrupted this thread's own claim.
                 continue
             except LogFullError:
                 break

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from comet_storage._format.group_record import GroupRecord, decode_group_file, encode_group_slot
 from comet_storage._format.limits import GROUP_FILE_BYTES, GROUP_SLOT_BYTES, PAGE_BYTES
+from comet_storage._os.descriptors import LostDescriptorError
 from comet_storage._os.door import Door
 from comet_storage._segment.active import Reserve
 from comet_storage.errors import AckError
@@ -37,8 +40,15 @@ class Lease:
 
     def check(self) -> None:
         """Raise AckError when the record is not this lease's any more."""
-        if self._fd < 0 or self._door.descriptor_status(self._fd).links == 0:
-            raise AckError(f"the lease on {self._path} is lost: the group was deleted, or the consumer was closed")
+        try:
+            lost = self._fd < 0 or self._door.descriptor_status(self._fd).links == 0
+        except LostDescriptorError:
+            lost = True
+        if lost:
+            raise AckError(
+                f"the lease on {self._path} is lost: the group was deleted, the consumer was closed, or other code of "
+                "this process closed its descriptor"
+            )
 
     def sync(self) -> None:
         """Return when the last commit is on the disk."""
@@ -46,6 +56,9 @@ class Lease:
             self._dirty = False
             try:
                 self._door.sync_data(self._fd)
+            except LostDescriptorError:
+                # Whoever holds the lease now has the file open as well; what was committed is in it.
+                self._sync_by_name()
             except OSError:
                 self._dirty = True
                 raise
@@ -53,16 +66,25 @@ class Lease:
                 self._door.sync_directory(self._path.rpartition("/")[0])
                 self._made = False
 
+    def _sync_by_name(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            fd = self._door.open(self._path)
+            try:
+                self._door.sync_data(fd)
+            finally:
+                self._door.close(fd)
+
     def close(self) -> None:
         """Free the lease."""
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            self._door.close(fd)
+            # Not forgotten before: an exception of a signal handler in between would leave it leased.
+            self._door.close(self._fd)
+            self._fd = -1
 
 
 def take_lease(door: Door, path: str, reserve: Reserve, initial: GroupRecord) -> tuple[Lease, GroupRecord] | None:
     """Lease the record at ``path``, making it from ``initial`` if there is none. None while another consumer has it."""
-    fd = door.open(path, write=True, create=True)
+    fd = door.open_kept(path, write=True, create=True)
     try:
         if not door.try_lock(fd):
             door.close(fd)

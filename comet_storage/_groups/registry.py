@@ -24,7 +24,7 @@ def changing_groups(door: Door, directory: str, timeout: float) -> Iterator[None
     Raises:
         LogBusyError: another process was at it for ``timeout`` seconds.
     """
-    fd = door.open(directory)
+    fd = door.open_directory_kept(directory)
     try:
         deadline = door.monotonic() + timeout
         while not door.try_lock(fd):

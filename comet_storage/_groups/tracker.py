@@ -110,10 +110,10 @@ class Tracker:
         ranges = tuple(
             (first, end, REJECTED if kind else DELIVERED) for first, end, kind in rest if kind in {"", "rejected"}
         )
-        self.gaps = [
-            Gap(first, end, cast("GapKind", kind)) for first, end, kind in rest if kind not in {"", "rejected"}
-        ]
-        self.record = replace(record, offset=offset, ranges=ranges, **counts)
+        gaps = [Gap(first, end, cast("GapKind", kind)) for first, end, kind in rest if kind not in {"", "rejected"}]
+        record = replace(record, offset=offset, ranges=ranges, **counts)
+        # Nothing is called in between, so a signal handler that raises leaves both or none.
+        self.record, self.gaps = record, gaps
         return moved
 
 

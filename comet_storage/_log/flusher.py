@@ -54,11 +54,14 @@ class Flusher:
         """Have ``hurry`` called soon. Safe in signal handlers."""
         self._calls.put(self._hurry)
 
-    def stop(self) -> None:
-        """End the thread and wait for it."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread and wait for it, at most ``timeout`` seconds.
+
+        In a signal handler it may itself wait for what the interrupted code holds; then it ends later, by itself.
+        """
         self._calls.put(None)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         due = self._door.monotonic() + self._interval

@@ -12,12 +12,12 @@ import contextlib
 import heapq
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32
 from comet_storage._log.layout import LogLayout
-from comet_storage._os.door import Door, storage_errors
+from comet_storage._os.door import LOCK_UN, Door, storage_errors
 from comet_storage._os.locks import HOLDER_BYTES, LockFile
 from comet_storage.config import SMALL_FILES_BYTES
 from comet_storage.errors import LogFullError
@@ -52,6 +52,7 @@ class SpaceLedger:
         self._lock_file: LockFile | None = None
         self._thread_lock = threading.RLock()
         self._holding = False
+        self._adjusted = 0
         self._measured_at = door.monotonic()
         self.close_orphan: Callable[[ShardName], bool] = lambda _: False
         """Closes the active segment of a shard that nobody writes, so that it can be evicted. Set by the client."""
@@ -75,34 +76,46 @@ class SpaceLedger:
         self._reserve(size, allocate, 0 if self._holding else SMALL_FILES_BYTES // 4)
 
     def _reserve(self, size: int, allocate: Callable[[], None], aside: int) -> None:
-        with self._locked(), storage_errors(self._layout.root):
-            limit = self._bound - aside
-            used = self._read()
-            if used is None or used + size > limit:
-                used = self._measured(used)
-                if used + size > limit:
-                    used = self._make_room(used, used + size - limit)
-            self._check_free_space(size)
-            # Eviction may have changed the ledger by calls nested in this one; ``used`` was measured after them.
-            self._write(used + size)
-            self._door.failpoint("space.before_allocate")
-            try:
-                allocate()
-            except BaseException:
-                # A full volume may have given a part.
-                self._write(self.measure())
-                raise
+        section = self._locked()
+        try:
+            next(section)
+            with storage_errors(self._layout.root):
+                self._reserve_locked(size, allocate, self._bound - aside)
+        finally:
+            section.close()
+
+    def _reserve_locked(self, size: int, allocate: Callable[[], None], limit: int) -> None:
+        known, used = self._adjusted, self._read()
+        if used is None or used + size > limit:
+            known = self._adjusted
+            used = self._measured(used)
+            if used + size > limit:
+                known, used = self._make_room(used, used + size - limit)
+            self._store(used, known)
+        self._check_free_space(size)
+        self._adjust(size)
+        self._door.failpoint("space.before_allocate")
+        try:
+            allocate()
+        except BaseException:
+            # A full volume may have given a part.
+            known = self._adjusted
+            self._store(self.measure(), known)
+            raise
 
     def release(self, free: Callable[[], int]) -> None:
         """Give blocks back by calling ``free``, which returns how many bytes.
 
         Under the lock: an eviction of the same file comes before, and then there is nothing to give back, or behind it.
         """
-        with self._locked():
+        section = self._locked()
+        try:
+            next(section)
             size = free()
-            used = self._read()
-            if size > 0 and used is not None:
-                self._write(max(0, used - size))
+            if size > 0:
+                self._adjust(-size)
+        finally:
+            section.close()
 
     def measure(self) -> int:
         """Bytes of the blocks of every file and directory of the log."""
@@ -142,18 +155,20 @@ class SpaceLedger:
                 f"{self._layout.root}; nothing was stored"
             )
 
-    def _make_room(self, used: int, needed: int) -> int:
-        """Evict until ``needed`` bytes are free, and return what is used then."""
+    def _make_room(self, used: int, needed: int) -> tuple[int, int]:
+        """Evict until ``needed`` bytes are free, and return what is used then, as of which adjustments."""
         if not self._evicting:
             raise LogFullError(
                 f"the log is at its bound of {self._bound} bytes (max_total_size) and when_full is 'reject_new'; "
                 "nothing was stored"
             )
         goal = used - needed
+        known = self._adjusted
         for closing_orphans in (False, True):
             if closing_orphans:
                 for shard in self._layout.all_shards():
                     self.close_orphan(shard)
+                known = self._adjusted
                 used = self.measure()
             for segment in self._oldest_closed():
                 if used <= goal:
@@ -163,8 +178,8 @@ class SpaceLedger:
                     self._door.unlink(segment.path)
                 used -= segment.allocated
             if used <= goal:
-                self._write(used)
-                return used
+                self._store(used, known)
+                return known, used
         raise LogFullError(
             f"the log is at its bound of {self._bound} bytes (max_total_size) and everything in it is being written; "
             "nothing was stored: raise the bound or use fewer shards"
@@ -191,8 +206,12 @@ class SpaceLedger:
                 heapq.heappush(heap, (_Closed(max(age, status.modified_ns), path, status.allocated), paths))
                 return
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None, None, None]:
+        """Has the ledger from the first step on until it is closed.
+
+        No context manager: an exception that a signal handler raises as one is entered or left leaves it to whoever
+        drops the traceback. Closing a generator is one call of C code.
+        """
         # Threads that waited for one another have that much less time for the file.
         deadline = self._door.monotonic() + self._lock_timeout
         with self._thread_lock:
@@ -202,13 +221,35 @@ class SpaceLedger:
             if self._lock_file is None:
                 with storage_errors(self._layout.log_lock):
                     self._lock_file = LockFile(self._door, self._layout.log_lock)
+            lock_file = self._lock_file
             try:
-                self._lock_file.acquire(max(0.0, deadline - self._door.monotonic()))
+                lock_file.acquire(max(0.0, deadline - self._door.monotonic()))
                 self._holding = True
                 yield
             finally:
                 self._holding = False
-                self._lock_file.release()
+                # Not by a method: before its first line a signal handler could raise, and the lock would stay. In a
+                # child that was forked in here the file was closed, and the lock is the parent's.
+                if lock_file.fd >= 0:
+                    self._door.flock(lock_file.fd, LOCK_UN)
+
+    def _adjust(self, change: int) -> None:
+        """Add to the ledger; where it cannot be read, that is left to whoever measures next."""
+        known, used = self._adjusted, self._read()
+        if used is not None:
+            self._store(used + change, known)
+        self._adjusted += change
+
+    def _store(self, used: int, known: int) -> None:
+        """Set the ledger to what was found when ``known`` was the sum of this process's adjustments.
+
+        A signal handler that appends comes in between any two calls here, and its adjustment must not be overwritten.
+        """
+        while True:
+            since = self._adjusted - known
+            self._write(max(0, used + since))
+            if self._adjusted - known == since:
+                return
 
     def _read(self) -> int | None:
         if self._lock_file is None:

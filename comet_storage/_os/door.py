@@ -16,9 +16,11 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from comet_storage._os.descriptors import KeptDescriptor, KeptDirectory, LostDescriptorError, check_kept
 from comet_storage._os.filesystem import filesystem_type
 from comet_storage._os.gil_keeping import prefault, rename_keeping_gil, write_keeping_gil
-from comet_storage.errors import LogFullError, StorageIOError
+from comet_storage._os.maps import KeptMap
+from comet_storage.errors import CometError, LogFullError, ShardLostError, StorageIOError
 
 BLOCK_BYTES = 512
 """Unit of ``st_blocks``, on every filesystem."""
@@ -63,16 +65,32 @@ class Door:
             flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
         return os.open(path, flags, 0o600)
 
+    def open_kept(self, path: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> int:
+        """As :meth:`open`, for a descriptor that is kept for long: this door then uses it only while it is still ours.
+
+        Every method below raises LostDescriptorError when other code of the process closed it.
+        """
+        return KeptDescriptor(self.open(path, write=write, create=create, exclusive=exclusive))
+
+    def open_directory_kept(self, path: str) -> int:
+        """Open a directory, to lock it for long."""
+        return KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+
     def close(self, fd: int) -> None:
         """Close a descriptor. Releases its lock only if no copy of it is left in another process."""
-        os.close(fd)
+        if isinstance(fd, KeptDescriptor):
+            fd.close()
+        else:
+            os.close(fd)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         """Up to ``size`` bytes from ``offset``; fewer at the end of the file."""
+        check_kept(fd)
         return os.pread(fd, size, offset)
 
     def write(self, fd: int, data: bytes, offset: int) -> None:
         """Write all of ``data`` at ``offset``."""
+        check_kept(fd)
         written = os.pwrite(fd, data, offset)
         while written < len(data):
             data, offset = data[written:], offset + written
@@ -80,23 +98,27 @@ class Door:
 
     def allocate(self, fd: int, offset: int, length: int) -> None:
         """Give blocks to a range, so that later stores to it cannot run out of space. Grows the file if needed."""
+        check_kept(fd)
         os.posix_fallocate(fd, offset, length)
 
     def truncate(self, fd: int, size: int) -> None:
         """Set the size of a file."""
+        check_kept(fd)
         os.ftruncate(fd, size)
 
     def sync_data(self, fd: int) -> None:
         """Return when the file's bytes (also those stored through maps) and its size are on the disk."""
+        check_kept(fd)
         os.fdatasync(fd)
 
     def sync_directory(self, path: str) -> None:
         """Return when the names in a directory are on the disk."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # Kept, as all that is open while another thread may fork.
+        fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         try:
             os.fsync(fd)
         finally:
-            os.close(fd)
+            fd.close()
 
     def rename(self, source: str, target: str) -> None:
         """Give a file a new name, replacing what had it. Keeps the GIL: a rotation in an append waits for no thread."""
@@ -130,12 +152,13 @@ class Door:
 
     def descriptor_status(self, fd: int) -> FileStatus:
         """Status of an open file."""
+        check_kept(fd)
         return _status(os.fstat(fd))
 
     def list_blocks(self, path: str) -> tuple[int, list[str]]:
         """Bytes of the blocks of all names in one directory, and which of them are directories. Lean: logs are long."""
         total, directories = 0, []
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         try:
             for name in os.listdir(fd):
                 try:
@@ -146,7 +169,7 @@ class Door:
                 if stat.S_ISDIR(found.st_mode):
                     directories.append(name)
         finally:
-            os.close(fd)
+            fd.close()
         return total * BLOCK_BYTES, directories
 
     def free_bytes(self, path: str) -> int:
@@ -174,11 +197,11 @@ class Door:
 
     def map_file(self, fd: int, size: int) -> mmap.mmap:
         """Map a file shared and writable."""
-        return mmap.mmap(fd, size)
+        return KeptMap(fd, size)
 
     def map_read_only(self, fd: int, size: int) -> mmap.mmap:
         """Map a file shared, for reading."""
-        return mmap.mmap(fd, size, prot=mmap.PROT_READ)
+        return KeptMap(fd, size, prot=mmap.PROT_READ)
 
     def map_words(self, mapped: mmap.mmap) -> memoryview:
         """A map as 64-bit words: one assignment is one machine store (``struct.pack_into`` is several)."""
@@ -186,10 +209,12 @@ class Door:
 
     def prefault(self, fd: int, offset: int, length: int) -> None:
         """Store zeros to preallocated blocks, so that stores to them through a map are cheap."""
+        check_kept(fd)
         prefault(fd, offset, length)
 
     def store(self, fd: int, data: bytes, offset: int) -> None:
         """Write to preallocated blocks of a mapped file without releasing the GIL."""
+        check_kept(fd)
         write_keeping_gil(fd, data, offset)
 
     # Locks: flock, released by the kernel when the last copy of the descriptor is closed.
@@ -199,6 +224,7 @@ class Door:
 
     def try_lock(self, fd: int) -> bool:
         """Take the exclusive lock if it is free now."""
+        check_kept(fd)
         try:
             self.flock(fd, LOCK_NOW)
         except BlockingIOError:
@@ -207,6 +233,7 @@ class Door:
 
     def unlock(self, fd: int) -> None:
         """Release the lock. Never by a forked child: it would free its parent's lock."""
+        check_kept(fd)
         self.flock(fd, LOCK_UN)
 
     # Clocks and identity.
@@ -265,10 +292,12 @@ def storage_errors(path: str) -> Iterator[None]:
         raise as_storage_error(error, path) from error
 
 
-def as_storage_error(error: OSError, path: str) -> StorageIOError:
+def as_storage_error(error: OSError, path: str) -> CometError:
     """An operating system's error as this package's; one of this package's stays what it is."""
     if isinstance(error, StorageIOError):
         return error
+    if isinstance(error, LostDescriptorError):
+        return ShardLostError(f"{error.strerror}: {path}; the next call opens them anew")
     where = error.filename or path
     if error.errno in _FULL:
         return LogFullError(

@@ -14,6 +14,8 @@ import threading
 import weakref
 from typing import Protocol
 
+from comet_storage._os.descriptors import close_inherited
+
 _MADV_WIPEONFORK = 18
 
 page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -44,6 +46,7 @@ def adopt() -> None:
     with _adopting:
         if page[0]:
             return
+        close_inherited()
         for listener in list(_listeners):
             listener.after_fork_in_child()
         page[0] = 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
 import sys
 from datetime import datetime, timezone
 
+from comet_storage._os import fork
+from comet_storage._os.descriptors import LostDescriptorError, check_kept
 from comet_storage._os.door import Door
 from comet_storage.errors import LogBusyError
 
@@ -27,21 +31,22 @@ class LockFile:
     def __init__(self, door: Door, path: str) -> None:
         self._door = door
         self.path = path
-        self.fd = door.open(path, write=True, create=True)
-        self.locked = False
+        self.fd = door.open_kept(path, write=True, create=True)
+        # By itself: a fork in the middle of a claim finds no writer yet that would do it.
+        fork.listen(self)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free, on the file that has the name now."""
         while True:
-            if not self._door.try_lock(self.fd):
-                return False
-            self.locked = True
-            if self.is_named():
-                return True
-            # Deleted or replaced before the lock was had: this lock protects nothing. Take the one that has the name.
+            with contextlib.suppress(LostDescriptorError):
+                if not self._door.try_lock(self.fd):
+                    return False
+                if self.is_named():
+                    return True
+            # Deleted or replaced before the lock was had, or other code closed the descriptor: this lock protects
+            # nothing. Take the one that has the name.
             self._door.close(self.fd)
-            self.locked = False
-            self.fd = self._door.open(self.path, write=True, create=True)
+            self.fd = self._door.open_kept(self.path, write=True, create=True)
 
     def acquire(self, timeout: float) -> None:
         """Take the lock, trying for ``timeout`` seconds with growing pauses.
@@ -61,17 +66,35 @@ class LockFile:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def release(self) -> None:
-        """Free the lock and keep the file open."""
-        if self.locked:
-            self.locked = False
-            self._door.unlock(self.fd)
+        """Free the lock and keep the file open. Does no harm where the lock was not had, or is lost."""
+        if self.fd >= 0:
+            with contextlib.suppress(LostDescriptorError):
+                self._door.unlock(self.fd)
+
+    def check(self) -> None:
+        """Make sure that the descriptor is still this lock's, before it is locked and unlocked by number.
+
+        Raises:
+            LostDescriptorError: other code of the process closed it. It is forgotten then.
+        """
+        if self.fd < 0:
+            raise LostDescriptorError(errno.EBADF, f"{self.path} is not open any more")
+        try:
+            check_kept(self.fd)
+        except LostDescriptorError:
+            self.fd = -1
+            raise
 
     def close(self) -> None:
         """Close the file, which frees the lock unless a forked child still has a copy of the descriptor."""
         if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.locked = False
-            self._door.close(fd)
+            # Not forgotten before: an exception of a signal handler in between would leave it locked.
+            self._door.close(self.fd)
+            self.fd = -1
+
+    def after_fork_in_child(self) -> None:
+        """In a forked child: the lock is the parent's."""
+        self.close()
 
     def is_named(self) -> bool:
         """Whether the open file is still the one that has the name."""

@@ -17,7 +17,7 @@ from comet_storage._format.limits import (
 from comet_storage._os.gil_keeping import TOUCH_BYTES
 from comet_storage._os.pwrite import PwriteBytes
 from comet_storage._segment.growth import Growth
-from comet_storage.errors import LogFullError
+from comet_storage.errors import LogFullError, ShardLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,10 +280,10 @@ class _Closed:
     """Where nothing can be stored."""
 
     def __getitem__(self, where: slice) -> bytes:
-        raise ValueError("segment is closed")
+        raise ShardLostError("the segment was closed")
 
     def __setitem__(self, where: slice, data: bytes) -> None:
-        raise ValueError("segment is closed")
+        raise ShardLostError("the segment was closed while an append was under way; nothing was stored")
 
     def close(self) -> None:
         """Already closed."""

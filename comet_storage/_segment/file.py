@@ -25,6 +25,7 @@ from comet_storage._format.frame import (
 )
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
+from comet_storage._os.descriptors import LostDescriptorError
 from comet_storage._os.door import Door, MappedFile
 
 READ_BYTES = 256 * 1024
@@ -56,7 +57,7 @@ class SegmentFile:
     def __init__(self, door: Door, path: str) -> None:
         self._door = door
         self.path = path
-        self.fd = door.open(path)
+        self.fd = door.open_kept(path)
         self.mapping: weakref.ref[MappedFile] | None = None
         try:
             self.header: SegmentHeader | None = decode_segment_header(self.read(SEGMENT_HEADER_BYTES, 0))
@@ -75,8 +76,11 @@ class SegmentFile:
         return self._door.descriptor_status(self.fd).size
 
     def is_linked(self) -> bool:
-        """Whether the file still has a name."""
-        return self._door.descriptor_status(self.fd).links > 0
+        """Whether the file is still open here and has a name."""
+        try:
+            return self._door.descriptor_status(self.fd).links > 0
+        except LostDescriptorError:
+            return False
 
     def footer(self, end: int, salt: int) -> list[tuple[int, int]]:
         """Points (entry number, offset) of the sparse index behind the frames, empty where there is none."""
@@ -111,6 +115,8 @@ class SegmentFile:
         """Bytes as far as there are any; a sector that cannot be read is as good as one that is not there."""
         try:
             return self._door.read(self.fd, size, offset)
+        except LostDescriptorError:
+            raise
         except OSError:
             return b""
 

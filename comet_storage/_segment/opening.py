@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._format.segment_header import SegmentHeader
+from comet_storage._os.descriptors import LostDescriptorError, is_ours
 from comet_storage._os.door import Door
 from comet_storage._segment.active import (
     STEP_BYTES_MIN,
@@ -50,7 +51,10 @@ class PreparedSegment:
 
     def is_linked(self) -> bool:
         """Whether it still has its name: a recovery, also this writer's own, removes what it finds prepared."""
-        return self.door.descriptor_status(self.fd).links > 0
+        try:
+            return self.door.descriptor_status(self.fd).links > 0
+        except LostDescriptorError:
+            return False
 
     def close(self) -> None:
         """Let go of it as it is."""
@@ -59,10 +63,12 @@ class PreparedSegment:
 
     def discard(self) -> int:
         """Let go of it and remove the file. Returns the bytes of blocks that were freed."""
-        linked = self.is_linked()
+        linked, ours = self.is_linked(), is_ours(self.fd)
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.door.unlink(self.path)
+        # In a forked child the file is the parent's.
+        if ours:
+            with contextlib.suppress(FileNotFoundError):
+                self.door.unlink(self.path)
         return self.allocated if linked else 0
 
 
@@ -77,7 +83,7 @@ def prepare_segment(
     with contextlib.suppress(FileNotFoundError):
         door.unlink(path)
     salt = int.from_bytes(door.random_bytes(4), "little")
-    fd = door.open(path, write=True, create=True, exclusive=True)
+    fd = door.open_kept(path, write=True, create=True, exclusive=True)
     try:
         door.truncate(fd, capacity)
         allocated = min(max(step, PAGE_BYTES), capacity)
@@ -88,9 +94,11 @@ def prepare_segment(
             reserve(allocated, lambda: door.allocate(fd, 0, allocated))
         data = open_storage(door, fd, capacity, mapped=mapped)
     except BaseException:
-        door.close(fd)
-        with contextlib.suppress(FileNotFoundError):
-            door.unlink(path)
+        # In a child that was forked in the middle of this, the file is the parent's.
+        if is_ours(fd):
+            door.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                door.unlink(path)
         raise
     return PreparedSegment(door, path, fd, data, capacity, allocated, mapped, salt)
 
@@ -124,7 +132,7 @@ def reopen_segment(
 
     ``allocated`` is up to where it is known to have blocks; a segment that was trimmed has them up to the cursor.
     """
-    fd = door.open(path, write=True)
+    fd = door.open_kept(path, write=True)
     try:
         status = door.descriptor_status(fd)
         # A sparse copy, or a damaged page, has fewer blocks than it is known to have.

@@ -22,6 +22,7 @@ from comet_storage._segment.active import END_MARK, ActiveSegment
 from comet_storage._segment.opening import begin_segment, prepare_segment, reopen_segment
 from comet_storage._shard.ceiling import Ceiling
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.guard import Guard, take_guard
 from comet_storage._shard.page import WriterPage
 from comet_storage._shard.recovery import Evidence, Tail, find_tail, gather_evidence
 from comet_storage.errors import LogBusyError, ShardOwnedError
@@ -42,6 +43,7 @@ class Claim:
     generation: int
     ceiling: Ceiling
     active: ActiveSegment
+    guard: Guard | None = None
 
 
 def segment_capacity(segment_size: int, frame_size: int) -> int:
@@ -64,7 +66,9 @@ def open_lock(context: ShardContext) -> LockFile:
         for _ in range(3):
             directory = directory.rpartition("/")[0]
             context.door.sync_directory(directory)
-    return LockFile(context.door, layout.owner_lock)
+    lock = LockFile(context.door, layout.owner_lock)
+    context.held.append(lock)
+    return lock
 
 
 def claim_shard(context: ShardContext, wait: float) -> Claim:
@@ -79,9 +83,12 @@ def claim_shard(context: ShardContext, wait: float) -> Claim:
             lock.acquire(wait)
         except LogBusyError:
             raise ShardOwnedError(f"shard {context.name} is owned by {lock.holder()}; nothing was stored") from None
-        return recover_shard(context, lock)
+        guard = take_guard(context, wait)
+        claim = recover_shard(context, lock)
+        claim.guard = guard
+        return claim
     except BaseException:
-        lock.close()
+        context.let_go()
         raise
 
 

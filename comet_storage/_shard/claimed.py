@@ -15,6 +15,7 @@ from comet_storage._segment.opening import PreparedSegment
 from comet_storage._shard.claim import OWNER_WAIT, Claim, claim_shard, recover_shard
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.counters import WriterCounters
+from comet_storage._shard.guard import Guard
 from comet_storage._shard.page import Words, WriterPage
 from comet_storage._shard.sync_state import SyncState
 from comet_storage._shard.turns import Turns
@@ -43,6 +44,7 @@ class ClaimedShard(Turns):
         self._wait = wait
         self._rotating = False
         self._prepared: PreparedSegment | None = None
+        self._guard: Guard | None = None
         with storage_errors(context.layout.directory):
             self._adopt(self._claim())
 
@@ -55,6 +57,7 @@ class ClaimedShard(Turns):
         self.generation = claim.generation
         self.ceiling = claim.ceiling
         self.active = claim.active
+        self._guard = claim.guard or self._guard
         self._use_words(claim.page.words)
         self._rotating = False
 
@@ -156,6 +159,8 @@ class ClaimedShard(Turns):
         if failure is not None:
             self.active.limit = 0
             self.failure = failure
+            # Nothing is under way, and nothing will be stored any more: whoever waits for the shard may have it.
+            self._free_guard()
             raise failure
 
     def _advance_cursor(self) -> bool:
@@ -218,7 +223,12 @@ class ClaimedShard(Turns):
         while self.closing:
             self.closing.popleft().close()
         self.page.close()
+        self._free_guard()
         self.file_lock.close()
+
+    def _free_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
 
     def _enter(self) -> None:
         """Take the shard from other processes for one append; the owner of a shard has no need to."""

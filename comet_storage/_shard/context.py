@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from comet_storage._os.door import Door
 from comet_storage._segment.active import Reserve
 from comet_storage._shard.compression import Compression
 from comet_storage._shard.layout import ShardLayout
 from comet_storage.names import ShardName
+
+
+class Closeable(Protocol):
+    """Something that holds a lock."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -42,3 +49,11 @@ class ShardContext:
     """Calls what gives blocks back and returns how many bytes, and tells the ledger."""
     wake: Callable[[], None]
     """Asks the flusher to look at :meth:`ShardWriter.grow_ahead` soon. Safe in signal handlers."""
+    held: list[Closeable] = field(default_factory=list)
+    """Locks that a claim in this context took: closed by whoever began it when an exception cuts it short, because
+    until its traceback is dropped nothing else closes them."""
+
+    def let_go(self) -> None:
+        """Close them, after a claim that failed."""
+        while self.held:
+            self.held.pop().close()

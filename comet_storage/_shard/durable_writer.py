@@ -13,7 +13,7 @@ from comet_storage._shard.context import ShardContext
 from comet_storage._shard.group_commit import GroupCommit, StagedWords
 from comet_storage._shard.page import Words
 from comet_storage._shard.writer import ShardWriter
-from comet_storage.errors import CometError, StorageIOError
+from comet_storage.errors import CometError, LogMovedError, ShardLostError, StorageIOError
 from comet_storage.types import MessageIDs
 
 
@@ -88,6 +88,9 @@ class DurableShardWriter(ShardWriter):
         offset, number = active.cursor
         try:
             self.replace_active()
+        except (ShardLostError, LogMovedError) as lost:
+            self._take_back(lost)
+            return
         except OSError as second:
             self.sync_state.count(second)
             self._take_back(as_storage_error(error, self.context.layout.directory))

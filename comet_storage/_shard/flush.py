@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 from comet_storage._format.state_page import CEILING, Durable
 from comet_storage._shard.layout import holding
 from comet_storage._shard.replacement import replace_segment
 from comet_storage._shard.writer import ShardWriter
-from comet_storage.errors import CometError
+from comet_storage.errors import CometError, ReentrantAppendError
 
 
 def flush_writer(writer: ShardWriter) -> None:
@@ -69,8 +70,15 @@ def close_writer(writer: ShardWriter, failure: CometError) -> None:
         flush_writer(writer)
         with writer.exclusive():
             writer.close_segment()
-    with contextlib.suppress(CometError), writer.turn():
-        writer.release(failure)
+    try:
+        with writer.turn():
+            writer.release(failure)
+    except ReentrantAppendError:
+        # By a signal handler that interrupted an append to it: when that has ended.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=close_writer, args=(writer, failure), name="comet-closer").start()
+    except CometError:
+        return
 
 
 def _sync_segment(writer: ShardWriter, first_entry: int) -> None:
@@ -108,7 +116,7 @@ def _sync_segment(writer: ShardWriter, first_entry: int) -> None:
 def _sync_path(writer: ShardWriter, path: str) -> None:
     """Sync by name: the append path may close its own descriptors of a segment meanwhile."""
     door = writer.context.door
-    fd = door.open(path)
+    fd = door.open_kept(path)
     try:
         door.sync_data(fd)
     finally:

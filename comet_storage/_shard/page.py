@@ -24,6 +24,7 @@ from comet_storage._format.state_page import (
     encode_durable,
     encode_identity,
 )
+from comet_storage._os import fork
 from comet_storage._os.door import Door, MappedFile
 from comet_storage._os.pwrite import PwriteWords
 from comet_storage._segment.active import Reserve
@@ -43,7 +44,7 @@ class WriterPage:
     def __init__(self, door: Door, path: str, *, mapped: bool, reserve: Reserve) -> None:
         self._door = door
         self.path = path
-        self.fd = door.open(path, write=True, create=True)
+        self.fd = door.open_kept(path, write=True, create=True)
         self._map = None
         try:
             status = door.descriptor_status(self.fd)
@@ -61,6 +62,12 @@ class WriterPage:
             door.close(self.fd)
             raise
         self.words: Words = door.map_words(self._map) if self._map is not None else PwriteWords(door, self.fd)
+        # By itself: a fork in the middle of a claim finds no writer yet that would do it.
+        fork.listen(self)
+
+    def after_fork_in_child(self) -> None:
+        """In a forked child: the page is the parent's."""
+        self.close()
 
     def read(self) -> bytes:
         """The whole page as it is now."""
@@ -115,9 +122,10 @@ class WriterPage:
         """Whether the page is still the file that has its name."""
         try:
             named = self._door.status(self.path)
+            opened = self._door.descriptor_status(self.fd)
         except OSError:
+            # No such file, or a descriptor that somebody closed.
             return False
-        opened = self._door.descriptor_status(self.fd)
         return (named.device, named.inode) == (opened.device, opened.inode)
 
     def close(self) -> None:
@@ -183,13 +191,15 @@ class ReaderPage:
             self.close()
             return
         key = (status.device, status.inode)
+        if status.size < PAGE_BYTES:
+            # Cut short: a look at the map would end the process.
+            self.close()
+            return
         if key == self._key:
             return
         self.close()
-        if status.size < PAGE_BYTES:
-            return
         try:
-            fd = self._door.open(self._path)
+            fd = self._door.open_kept(self._path)
         except OSError:
             return
         try:

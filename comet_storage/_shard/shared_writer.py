@@ -26,8 +26,9 @@ from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage._segment.opening import reopen_segment
 from comet_storage._shard.claim import Claim, open_lock, recover_shard
 from comet_storage._shard.context import ShardContext
+from comet_storage._shard.guard import take_guard
 from comet_storage._shard.writer import ShardWriter
-from comet_storage.errors import CorruptLogError
+from comet_storage.errors import CorruptLogError, LogBusyError, ShardOwnedError
 
 _WORD_BYTES = 8
 _EMPTY_WORD = bytes(_WORD_BYTES)
@@ -51,6 +52,7 @@ class SharedShardWriter(ShardWriter):
         lock = open_lock(self.context)
         try:
             lock.acquire(self._settings.lock_timeout)
+            self._look_for_owner()
             claim = recover_shard(self.context, lock)
         except BaseException:
             lock.close()
@@ -58,11 +60,19 @@ class SharedShardWriter(ShardWriter):
         lock.release()
         return claim
 
+    def _look_for_owner(self) -> None:
+        """An owner whose lock file was deleted must have noticed before others append."""
+        try:
+            take_guard(self.context, self._settings.lock_timeout).close()
+        except ShardOwnedError as error:
+            raise LogBusyError(str(error)) from None
+
     def _enter(self) -> None:
         """Take the file lock and catch up with what other processes appended."""
         if self.failure is not None:
             raise self.failure
         file_lock, active, words = self.file_lock, self.active, self._words
+        file_lock.check()
         try:
             self._flock(file_lock.fd, LOCK_NOW)
         except BlockingIOError:
@@ -92,11 +102,14 @@ class SharedShardWriter(ShardWriter):
     def exclusive(self) -> Iterator[ActiveSegment]:
         """The active segment while no process appends to the shard."""
         with super().exclusive():
+            holder = self._holder
             try:
                 self._enter()
                 yield self.active
             finally:
-                self._leave()
+                # Whoever drops the traceback of an abandoned turn must not free the lock in somebody else's.
+                if self._holder is holder:
+                    self._leave()
 
     def look_at_page(self) -> None:
         """Notice a page or lock that was damaged, replaced or removed, and recover from it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from comet_storage.errors import StorageIOError
+from comet_storage.errors import CometError
 
 
 @dataclass
@@ -20,7 +20,7 @@ class SyncState:
     last_error: OSError | None = None
     unsynced: set[int] = field(default_factory=set)
     """First entries of the segments that the disk does not have and has refused; a later sync would not write them."""
-    refusal: StorageIOError | None = None
+    refusal: CometError | None = None
     """Raised by every append, when set."""
 
     def count(self, error: OSError) -> None:

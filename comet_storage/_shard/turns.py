@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ class Turns:
         self.name = context.name
         self._append_code = append_code
         self._busy = False
-        self._turn_of = 0
+        self._holder: _Holder | None = None
 
     def _wait_for_turn(self) -> None:
         """Return when the append that is under way has ended; the caller tests and sets, with no call in between.
@@ -41,8 +42,10 @@ class Turns:
             ReentrantAppendError: it is this thread's own, further up its stack.
             LogBusyError: it did not end within the lock timeout.
         """
+        self._free_abandoned_turn()
         # Whoever has a turn works in a ``with`` block, so its frame does not tell.
-        reentrant = self._turn_of == threading.get_ident()
+        holder = self._holder
+        reentrant = holder is not None and holder.thread == threading.get_ident()
         frame = sys._getframe(1)  # noqa: SLF001 - the only way to see whether this thread is inside an append
         caller: FrameType | None = frame.f_back
         while caller is not None and not reentrant:
@@ -60,19 +63,66 @@ class Turns:
                 raise LogBusyError(f"another thread's append to {self.name} has not ended; nothing was stored")
             door.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+            self._free_abandoned_turn()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Keep this process's appends to the shard out."""
-        thread = threading.get_ident()
+        holder = _Holder(threading.get_ident(), _executing(sys._getframe(1)))  # noqa: SLF001 - whose block it is
         while True:
             if not self._busy:
                 self._busy = True
-                self._turn_of = thread
+                self._holder = holder
                 break
             self._wait_for_turn()
         try:
             yield
         finally:
-            self._turn_of = 0
+            if self._holder is holder:
+                self._holder = None
+                self._busy = False
+
+    def _free_abandoned_turn(self) -> None:
+        """Free a turn whose ``with`` block is over although it was never left.
+
+        An exception that a signal handler raises while the block is entered or left comes before the one line of
+        ``contextlib`` that would tell; then whoever keeps the traceback keeps the turn. A frame that is over can be
+        cleared, and one that is not, also in a suspended greenlet, refuses.
+        """
+        holder = self._holder
+        if holder is None or holder.frame is None:
+            return
+        try:
+            holder.frame.clear()
+        except RuntimeError:
+            return
+        # Nothing is called in between: no other waiter frees the turn of whoever came next.
+        if self._holder is holder:
+            self._holder = None
             self._busy = False
+
+
+class _Holder:
+    """Who has a turn that :meth:`Turns.turn` gave."""
+
+    __slots__ = ("frame", "thread")
+
+    def __init__(self, thread: int, frame: FrameType | None) -> None:
+        self.thread = thread
+        self.frame = frame
+
+
+def _executing(frame: FrameType | None) -> FrameType | None:
+    """The function that executes a ``with`` block, behind the generators and the ``contextlib`` that serve it."""
+    while frame is not None and (frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code in _CONTEXTLIB):
+        frame = frame.f_back
+    return frame
+
+
+_CONTEXTLIB = frozenset(
+    method.__code__
+    for method in (
+        contextlib._GeneratorContextManager.__enter__,  # noqa: SLF001 - their frames are over before the block begins
+        contextlib._GeneratorContextManager.__exit__,  # noqa: SLF001 - as above
+    )
+)

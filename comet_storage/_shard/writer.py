@@ -10,6 +10,7 @@ and cursor apart looks into it first (:meth:`ShardWriter._check`).
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -136,6 +137,8 @@ class ShardWriter(ClaimedShard):
             words[HINT_NUMBER] = number + count
             words[HINT_POSITION] = position
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                self.look_for_loss()
             raise as_storage_error(error, self.context.layout.directory) from error
         finally:
             try:
@@ -217,7 +220,7 @@ class ShardWriter(ClaimedShard):
         door = self.context.door
         # By a descriptor of its own: the append path may close the segment's meanwhile.
         try:
-            fd = door.open(self.context.layout.segment(active.first_entry), write=True)
+            fd = door.open_kept(self.context.layout.segment(active.first_entry), write=True)
         except FileNotFoundError:
             return
         try:
@@ -242,6 +245,9 @@ class ShardWriter(ClaimedShard):
         3. The new segment gets its header and name (:func:`begin_segment`). A crash leaves an empty last segment.
         4. It becomes the active one. The old one waits to be finished; a crash leaves it untrimmed.
         """
+        if not self.file_lock.is_named():
+            # Names made from here on would be made in whatever directory is in this one's place.
+            self.look_for_loss()
         old = self.active
         old.stop_growth(self._settings.lock_timeout)
         offset, number = old.cursor
@@ -251,6 +257,9 @@ class ShardWriter(ClaimedShard):
         self._words[ALLOCATED] = 0
         self._words[ACTIVE_SEGMENT] = number
         prepared = self._take_prepared(segment_capacity(self._settings.segment_size, size), old.step)
+        if self.failure is not None:
+            # In a child that was forked in the middle of this: the segment is the parent's to begin.
+            raise self.failure
         header = SegmentHeader(
             log_id=self._settings.log_id,
             salt=prepared.salt,
@@ -329,6 +338,9 @@ class ShardWriter(ClaimedShard):
         Raises:
             OSError: the disk refused again; nothing changed.
         """
+        if not self.file_lock.is_named():
+            # The segment with this name may be another writer's by now.
+            self.look_for_loss()
         old = self.active
         old.stop_growth(self._settings.lock_timeout)
         replace_segment(self.context, old.first_entry, old.cursor[0])

@@ -13,6 +13,7 @@ import pytest
 
 import comet_storage
 from comet_storage import CometError, ConfigError, errors
+from comet_storage._os.descriptors import LostDescriptorError
 from tests.architecture.source_tree import modules
 
 _LINE = re.compile(r"^ {4}([│├└─ ]*)(\w+)", re.MULTILINE)
@@ -88,8 +89,12 @@ def test_a_configuration_error_keeps_its_problems_across_processes() -> None:
 
 
 def test_the_engine_has_no_public_error_outside_of_the_tree() -> None:
-    """Every `raise Name(...)` in the engine names a class of the tree, one of Python's, or a private one."""
-    known = {kind.__name__ for kind in KINDS} | set(vars(builtins))
+    """Every `raise Name(...)` in the engine names a class of the tree, one of Python's, or a private one.
+
+    What the door raises itself is an OSError like those of the kernel, and is turned into one of the tree like them.
+    """
+    assert issubclass(LostDescriptorError, OSError)
+    known = {kind.__name__ for kind in KINDS} | set(vars(builtins)) | {LostDescriptorError.__name__}
     strange = [
         f"{module.name}:{node.lineno} raises {node.exc.func.id}"
         for module in modules("comet_storage")

@@ -1,0 +1,106 @@
+"""Descriptors that are kept for long, in a process whose other code may close them or reuse their numbers.
+
+A daemonizer that closes every descriptor closes the log's as well; the next files that the application opens get their
+numbers, and a store, a lock or a close by number would hit those. So each kept descriptor has its file position, which
+nothing else here uses, at a place of its own: whoever has the number now has another position. That also tells a second
+opening of the same file, which does not have the lock, from the first. Asking costs 0.3 us (``fstat``: 1.2 us).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import random
+
+_marks = itertools.count(random.SystemRandom().randrange(1 << 28, 1 << 29))
+"""Below the largest file that any filesystem can hold, and never where a program leaves its own files by chance."""
+
+
+_kept: dict[int, object] = {}
+"""Every kept descriptor that this process has open, and its mark."""
+
+
+class LostDescriptorError(OSError):
+    """A kept descriptor was closed, and perhaps its number reused, by other code of this process."""
+
+
+class KeptDescriptor(int):
+    """A descriptor that knows whether it is still the one that was opened; closed when nothing refers to it."""
+
+    _mark: object
+
+    def __new__(cls, fd: int) -> KeptDescriptor:
+        """Take over an open descriptor."""
+        self = super().__new__(cls, fd)
+        try:
+            os.lseek(fd, next(_marks), os.SEEK_SET)
+            _kept[fd] = self._mark = self._found()
+        except BaseException:
+            os.close(fd)
+            raise
+        return self
+
+    def _found(self) -> object:
+        return _position(self)
+
+    def is_ours(self) -> bool:
+        """Whether nobody closed it."""
+        try:
+            return self._found() == self._mark
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close it, if it is still ours. Idempotent: afterwards it is not."""
+        if self.is_ours():
+            _kept.pop(self, None)
+            os.close(self)
+
+    def __del__(self) -> None:
+        # What an exception dropped before it got an owner would keep its lock for as long as the process lives.
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+class KeptDirectory(KeptDescriptor):
+    """The same for a directory, whose position is the filesystem's affair: known by its inode."""
+
+    def __new__(cls, fd: int) -> KeptDirectory:
+        """Take over an open descriptor."""
+        self = int.__new__(cls, fd)
+        _kept[fd] = self._mark = self._found()
+        return self
+
+    def _found(self) -> object:
+        return _inode(self)
+
+
+def close_inherited() -> None:
+    """In a forked child: close all that the parent had open, also in the middle of something in another thread."""
+    while _kept:
+        fd, mark = _kept.popitem()
+        with contextlib.suppress(OSError):
+            if mark == (_inode(fd) if isinstance(mark, tuple) else _position(fd)):
+                os.close(fd)
+
+
+def _position(fd: int) -> int:
+    return os.lseek(fd, 0, os.SEEK_CUR)
+
+
+def _inode(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def is_ours(fd: int) -> bool:
+    """Whether a descriptor is still the one that was opened, as far as that can be told."""
+    return not isinstance(fd, KeptDescriptor) or fd.is_ours()
+
+
+def check_kept(fd: int) -> None:
+    """Before a kept descriptor is used: raise LostDescriptorError when somebody closed it."""
+    if not is_ours(fd):
+        raise LostDescriptorError(errno.EBADF, "other code of this process closed the log's descriptors")
