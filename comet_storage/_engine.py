@@ -22,6 +22,7 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._shard.claim import OWNER_WAIT
+from comet_storage._shard.compression import Compression
 from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
@@ -66,6 +67,7 @@ class Engine:
                 lock_timeout=seconds(config.concurrency.lock_timeout),
                 max_entry_bytes=config.storage.max_entry_bytes,
                 max_append_bytes=config.storage.max_append_bytes,
+                compression=Compression(min_size=config.compression.threshold(), level=config.compression.level),
             )
         self._ledger = SpaceLedger(
             door,

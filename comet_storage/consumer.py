@@ -13,7 +13,7 @@ from comet_storage._format.group_record import DELIVERED, REJECTED
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._os import fork
 from comet_storage._os.door import storage_errors
-from comet_storage.errors import AckError, ClosedError, ReadOnlyError
+from comet_storage.errors import AckError, ClosedError, ReadOnlyError, UnsupportedFormatError
 from comet_storage.names import parse_group, parse_stream
 from comet_storage.types import MessageID, StreamMessage
 
@@ -84,6 +84,7 @@ class Consumer:
 
         Raises:
             ClosedError: the consumer or its client was closed.
+            UnsupportedFormatError: nothing else is left than entries with a codec of a newer release. They stay.
             CometError: a bad disk; nothing moved.
         """
         with self._lock:
@@ -94,16 +95,23 @@ class Consumer:
             self._turn = (self._turn + 1) % len(wanted)
             wanted = wanted[self._turn :] + wanted[: self._turn]
             messages: list[StreamMessage] = []
+            refused: UnsupportedFormatError | None = None
             for index, shard_id in enumerate(wanted):
                 cursor = self._cursor(shard_id)
                 left = len(wanted) - index
                 share = -(-(count - len(messages)) // left)
                 if cursor is None or share <= 0:
                     continue
-                with storage_errors(self._client.data_dir):
-                    found, size = cursor.read(share, max(1, max_bytes // left), max_bytes if messages else None)
+                try:
+                    with storage_errors(self._client.data_dir):
+                        found, size = cursor.read(share, max(1, max_bytes // left), max_bytes if messages else None)
+                except UnsupportedFormatError as error:
+                    refused = error
+                    continue
                 messages += found
                 max_bytes = max(0, max_bytes - size)
+            if refused is not None and not messages:
+                raise refused
             return messages
 
     def ack(self, *ids: MessageID) -> None:

@@ -19,12 +19,16 @@ from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32, crc32_keeping_gil
 from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_HEADER_BYTES, aligned
+from comet_storage.errors import UnsupportedFormatError
 
 CODEC_RAW = 0
+CODEC_ZSTD = 1
 MARKER_OFFSET = 12
 """Where in a header the four bytes of :func:`marker` are."""
 KIND_OFFSET = 27
 """Where in a header the byte with codec and flags is."""
+CODEC_SHIFT = 24
+CODEC_MAX = 0xF
 
 pack_head = struct.Struct("<IIQQI").pack
 """The first 28 bytes, with the number XORed with the :func:`mark`."""
@@ -58,7 +62,7 @@ def encode_frame(first_entry: int, timestamp: int, entries: list[bytes], salt: i
         crc32_keeping_gil(body, salt),
         first_entry ^ mark(salt),
         timestamp,
-        len(entries) | CODEC_RAW << 24,
+        len(entries) | CODEC_RAW << CODEC_SHIFT,
     )
     frame = head + pack_check(crc32(head, salt ^ offset)) + body
     return frame.ljust(aligned(len(frame)), b"\0")
@@ -70,7 +74,7 @@ def decode_header(buffer: bytes | memoryview, at: int, salt: int, offset: int) -
     if check != crc32(buffer[at : at + FRAME_HEADER_BYTES - 4], salt ^ offset):
         return None
     count = kind & 0xFFFFFF
-    codec = kind >> 24 & 0xF
+    codec = kind >> CODEC_SHIFT & CODEC_MAX
     if count == 0 or (codec == CODEC_RAW and count > 1 and count * ENTRY_LENGTH_BYTES > body_length):
         return None
     return FrameHeader(body_length, body_crc, number ^ mark(salt), timestamp, count, codec)
@@ -87,16 +91,24 @@ def marker(salt: int, number: int) -> bytes:
 
 
 def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | None:
-    """Ends of the entries inside a raw body, in order, or None when the lengths do not add up to the body.
+    """Ends of the entries inside a body as codec 0 has it, in order, or None when the lengths do not add up to it.
 
     The first entry starts at ``ENTRY_LENGTH_BYTES * count`` (0 for a single entry), each other one where its
     predecessor ends.
+
+    Raises:
+        UnsupportedFormatError: a codec that a later release added; the entries are whole, and not for this one.
     """
+    if header.codec > CODEC_ZSTD:
+        raise UnsupportedFormatError(
+            f"entries {header.first_entry} to {header.first_entry + header.count - 1} are stored with codec "
+            f"{header.codec}, which this release does not know; they stay where they are: read them with a newer one"
+        )
     if header.count == 1:
-        return [header.body_length]
+        return [len(body)]
     end = ENTRY_LENGTH_BYTES * header.count
     bounds = []
     for length in struct.unpack_from(f"<{header.count}I", body):
         end += length
         bounds.append(end)
-    return bounds if end == header.body_length else None
+    return bounds if end == len(body) else None

@@ -9,6 +9,8 @@ FRAME_ALIGNMENT = 8
 FRAME_HEADER_BYTES = 32
 ENTRY_LENGTH_BYTES = 4
 FRAME_ENTRIES_MAX = (1 << 24) - 1
+FRAME_CONTENT_BYTES_MAX = (256 << 20) + ENTRY_LENGTH_BYTES * (FRAME_ENTRIES_MAX + 1)
+"""Lengths and payloads of one frame before compression; what claims to be more is damaged, and no memory is taken."""
 
 SECTOR_BYTES = 512
 """The unit that a disk writes whole; records that must not tear together are in separate sectors."""

@@ -12,6 +12,7 @@ from comet_storage._groups.lease import Lease
 from comet_storage._groups.tracker import Tracker
 from comet_storage._segment.file import Frame
 from comet_storage._shard.reader import Gap, ShardReader
+from comet_storage.errors import UnsupportedFormatError
 from comet_storage.types import MessageID, StreamMessage
 
 
@@ -49,24 +50,32 @@ class ShardCursor:
 
         The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
         Gaps that are met are counted, and committed when the offset moves over them.
+
+        Raises:
+            UnsupportedFormatError: the next entries are stored with a codec that this release does not know.
         """
         messages: list[StreamMessage] = []
         size = 0
         moved = False
-        for found in self.reader.frames(self.tracker.record.offset):
-            if isinstance(found, Gap):
-                moved = self.tracker.note_gap(found) or moved
-                continue
-            for message in self._unacknowledged(found):
-                most = max_bytes if messages else largest
-                if len(messages) >= count or (most is not None and size + len(message.data) > most):
-                    break
-                messages.append(message)
-                size += len(message.data)
-            else:
-                if len(messages) < count and size < max_bytes:
+        try:
+            for found in self.reader.frames(self.tracker.record.offset):
+                if isinstance(found, Gap):
+                    moved = self.tracker.note_gap(found) or moved
                     continue
-            break
+                for message in self._unacknowledged(found):
+                    most = max_bytes if messages else largest
+                    if len(messages) >= count or (most is not None and size + len(message.data) > most):
+                        break
+                    messages.append(message)
+                    size += len(message.data)
+                else:
+                    if len(messages) < count and size < max_bytes:
+                        continue
+                break
+        except UnsupportedFormatError:
+            # What stands before it can be delivered; nothing behind it, or it would be passed over.
+            if not messages:
+                raise
         if messages:
             self.tracker.note_seen(messages[-1].id.entry_number + 1)
         if moved:

@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32_keeping_gil
+from comet_storage._format.compression import decompressed_body
 from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
-from comet_storage._format.frame import CODEC_RAW, KIND_OFFSET, MARKER_OFFSET, FrameHeader, decode_header, marker
+from comet_storage._format.frame import (
+    CODEC_MAX,
+    CODEC_ZSTD,
+    KIND_OFFSET,
+    MARKER_OFFSET,
+    FrameHeader,
+    decode_header,
+    marker,
+)
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
 from comet_storage._os.door import Door
@@ -28,6 +37,7 @@ class Frame(NamedTuple):
     offset: int
     header: FrameHeader
     body: memoryview
+    """Decompressed, unless with a codec that this release does not know."""
 
 
 class Damage(NamedTuple):
@@ -128,7 +138,13 @@ class _Walker:
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
         if len(body) == header.body_length and crc32_keeping_gil(body, self._salt) == header.body_crc:
-            return Frame(offset, header, body)
+            if header.codec != CODEC_ZSTD:
+                return Frame(offset, header, body)
+            content = decompressed_body(header, body)
+            # The length is right, so that only this frame is given up.
+            return (
+                Damage(offset, offset + header.size, following) if content is None else Frame(offset, header, content)
+            )
         if self._budget is None:
             self._budget = self._end - offset
         self._failed_bytes += header.body_length
@@ -202,8 +218,8 @@ class _Walker:
             if beside:
                 at += FRAME_ALIGNMENT - beside
                 continue
-            # No codec but raw and no flags: a cheap look at one byte before the check.
-            if window[at + KIND_OFFSET] == CODEC_RAW:
+            # No flags, but any codec, known or not: a cheap look at one byte before the check.
+            if window[at + KIND_OFFSET] <= CODEC_MAX:
                 header = decode_header(window, at, self._salt, start + at)
                 if header is not None and self._fits(start + at, header, number):
                     return start + at, header

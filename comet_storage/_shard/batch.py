@@ -6,13 +6,18 @@ import struct
 from collections.abc import Sequence
 
 from comet_storage._format.checksum import crc32_keeping_gil
-from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_ENTRIES_MAX
+from comet_storage._format.frame import CODEC_SHIFT, CODEC_ZSTD
+from comet_storage._format.limits import ENTRY_LENGTH_BYTES, FRAME_CONTENT_BYTES_MAX, FRAME_ENTRIES_MAX
 from comet_storage._segment.active import MAPPED_FRAME_BYTES, LargeBody
 from comet_storage._shard.context import WriterSettings
+from comet_storage.config import ENTRY_BYTES_MAX
 from comet_storage.errors import BatchTooLarge, EntryTooLarge, InvalidEntryError
 
 _JOIN_BYTES = 256 * 1024
 """``bytes.join`` of more than 1 MiB releases the GIL, and getting it back can take milliseconds."""
+
+if ENTRY_BYTES_MAX + ENTRY_LENGTH_BYTES * FRAME_ENTRIES_MAX > FRAME_CONTENT_BYTES_MAX:
+    raise RuntimeError("the settings allow frames that readers refuse")
 
 
 def body_checksum(body: bytes | LargeBody, salt: int) -> int:
@@ -57,8 +62,10 @@ def check_batch(entries: object) -> None:
         )
 
 
-def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | LargeBody:
-    """Body of a frame with these entries.
+def pack_batch(entries: Sequence[object], settings: WriterSettings) -> tuple[bytes | LargeBody, int, int]:
+    """Body of a frame with these entries, its length, and count and codec as the header has them.
+
+    Compresses where the settings say so: outside of all locks, because it takes longer than everything else.
 
     Raises:
         InvalidEntryError: an entry is not bytes-like, or the whole is one bytes object or text.
@@ -68,7 +75,7 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | L
     if type(entries) is not list and type(entries) is not tuple:
         check_batch(entries)
     try:
-        return _pack(entries, settings)  # type: ignore[arg-type]  # checked by joining them
+        body = _pack(entries, settings)  # type: ignore[arg-type]  # checked by joining them
     except (EntryTooLarge, BatchTooLarge):
         # Before the copies below are made of what may be too large for the memory as well.
         for index, entry in enumerate(entries):
@@ -76,7 +83,21 @@ def pack_batch(entries: Sequence[object], settings: WriterSettings) -> bytes | L
         raise
     except (TypeError, ValueError, BufferError, _LengthsDisagreeError):
         plain = [entry_bytes(entry, index) for index, entry in enumerate(entries)]
-        return _pack(plain, settings)
+        body = _pack(plain, settings)
+    return _encoded(body, len(entries), settings)
+
+
+def _encoded(body: bytes | LargeBody, count: int, settings: WriterSettings) -> tuple[bytes | LargeBody, int, int]:
+    length = len(body) if isinstance(body, bytes) else body.length
+    compression = settings.compression
+    if compression.min_size is None or length < compression.min_size:
+        return body, length, count
+    smaller = compression.compress([body] if isinstance(body, bytes) else body.pieces, length, count)
+    if smaller is None:
+        return body, length, count
+    length = sum(map(len, smaller))
+    body = b"".join(smaller) if length <= MAPPED_FRAME_BYTES else LargeBody(length, smaller)
+    return body, length, count | CODEC_ZSTD << CODEC_SHIFT
 
 
 class _LengthsDisagreeError(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from comet_storage._os.door import Door
 from comet_storage._segment.active import Reserve
+from comet_storage._shard.compression import Compression
 from comet_storage._shard.layout import ShardLayout
 from comet_storage.names import ShardName
 
@@ -25,6 +26,7 @@ class WriterSettings:
     lock_timeout: float
     max_entry_bytes: int
     max_append_bytes: int
+    compression: Compression
 
 
 @dataclass(frozen=True)

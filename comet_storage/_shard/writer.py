@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from comet_storage._format.checksum import crc32
 from comet_storage._format.frame import pack_check, pack_head
@@ -31,7 +32,6 @@ from comet_storage._segment.active import (
     STEP_BYTES_MAX,
     STEP_BYTES_MIN,
     ActiveSegment,
-    LargeBody,
 )
 from comet_storage._segment.growth import Growth
 from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment, reopen_segment
@@ -72,6 +72,8 @@ class ShardWriter(ClaimedShard):
         self._sync_in_turn = self._sync_each_append and self.shared
         self._shard_id = context.name.shard_id
         self._small = min(SMALL_ENTRY_BYTES, context.settings.max_entry_bytes)
+        if (min_size := context.settings.compression.min_size) is not None:
+            self._small = min(self._small, min_size - 1)
         super().__init__(context, ShardWriter.append.__code__, wait)
         self._fills = self._settings.mapped
         self._first_position = self._seen_position = self.end()[1]
@@ -84,15 +86,15 @@ class ShardWriter(ClaimedShard):
         """
         try:
             count = len(entries)
-            first = entries[0] if count == 1 else None
+            # What becomes the frame's body: an entry, bytes or not, and then one or the other kind of packed body.
+            body: Any = entries[0] if count == 1 else None
         except (TypeError, LookupError):
             check_batch(entries)
             raise
-        if type(first) is bytes and (length := len(first)) <= self._small:
-            body: bytes | LargeBody = first
+        if type(body) is bytes and (length := len(body)) <= self._small:
+            kind = 1
         elif count:
-            body = pack_batch(entries, self._settings)
-            length = len(body) if isinstance(body, bytes) else body.length
+            body, length, kind = pack_batch(entries, self._settings)
         else:
             return message_ids(self._shard_id, 0, 0)
         # Test and set without a call in between: no other thread and no signal handler can come in (see Turns).
@@ -117,10 +119,10 @@ class ShardWriter(ClaimedShard):
                 stop = offset + FRAME_HEADER_BYTES + length
             salt = active.salt
             checksum = crc32(body, salt) if length <= SMALL_ENTRY_BYTES else body_checksum(body, salt)
-            head = pack_head(length, checksum, number ^ active.mark, self._now(), count)
+            head = pack_head(length, checksum, number ^ active.mark, self._now(), kind)
             head += pack_check(crc32(head, salt ^ offset))
             if length <= SMALL_ENTRY_BYTES:
-                active.data[offset:stop] = head + body  # type: ignore[operator]  # bytes: large bodies are larger
+                active.data[offset:stop] = head + body
             else:
                 active.store(offset, head, body)
             if self._sync_in_turn:

@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 RANKS = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 SOCIABLE_RANKS = frozenset({0, len(LAYERS) - 1})
 
-# Checksums come from a SIMD library; everything else in the engine is the standard library's.
-THIRD_PARTY_OF_STORAGE = frozenset({"isal"})
+# Checksums come from a SIMD library, compression from zstd; everything else in the engine is the standard library's.
+THIRD_PARTY_OF_STORAGE = frozenset({"isal", "zstandard"})
 
 FORBIDDEN_TO_SHIPPER = (
     "comet_otel.span_exporter",
@@ -54,7 +54,7 @@ def storage_violations(module: Module, known: frozenset[str]) -> Iterable[str]:
         top_level = item.target.partition(".")[0]
         if top_level != "comet_storage":
             if top_level not in sys.stdlib_module_names and top_level not in THIRD_PARTY_OF_STORAGE:
-                yield f"{where} imports {item.target}, but the engine rests on the standard library and isal alone"
+                yield f"{where} imports {item.target}, but the engine rests on isal, zstandard and the standard library"
             continue
         target = item.module(known)
         other = _unit(target)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 
 @dataclass
 class Segment:
@@ -19,6 +21,8 @@ class Segment:
     """(number, wall clock, bytes)"""
     frames: list[tuple[int, int, int]] = field(default_factory=list)
     """(offset, first number, count)"""
+    compressed: list[int] = field(default_factory=list)
+    """First numbers of the frames with codec 1."""
     damaged: list[tuple[int, int]] = field(default_factory=list)
     """Offsets [from, to) that hold no provable frame."""
     end: int = 1024
@@ -153,15 +157,21 @@ def read_frame(data: bytes, at: int, end: int, salt: int, number: int) -> tuple[
     count, codec = kind & 0xFFFFFF, kind >> 24 & 15
     first = masked ^ (salt << 32)
     body = data[at + 32 : at + 32 + length]
-    if count == 0 or codec != 0 or at + 32 + length > end or first < number or zlib.crc32(body, salt) != body_check:
+    if count == 0 or codec > 1 or at + 32 + length > end or first < number or zlib.crc32(body, salt) != body_check:
         return None
+    size = (32 + length + 7) // 8 * 8
+    if codec == 1:
+        if zstandard.frame_content_size(body) > 335_544_320:
+            return None
+        body = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+        length = len(body)
     lengths = struct.unpack_from(f"<{count}I", body) if count > 1 else (length,)
     start = 4 * count if count > 1 else 0
     entries = []
-    for size in lengths:
-        entries.append(body[start : start + size])
-        start += size
-    return (first, clock, (32 + length + 7) // 8 * 8, entries) if start == length else None
+    for entry_length in lengths:
+        entries.append(body[start : start + entry_length])
+        start += entry_length
+    return (first, clock, size, entries) if start == length else None
 
 
 def read_segment(data: bytes, end: int | None) -> Segment:
@@ -183,6 +193,8 @@ def read_segment(data: bytes, end: int | None) -> Segment:
             continue
         first, clock, size, entries = frame
         segment.frames.append((at, first, len(entries)))
+        if data[at + 27] & 15 == 1:
+            segment.compressed.append(first)
         segment.entries += [(first + index, clock, entry) for index, entry in enumerate(entries)]
         number = first + len(entries)
         at += size

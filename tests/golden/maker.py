@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from comet_storage import Client, ClosedError, CometConfig, Consumer, RetentionConfig, StorageConfig
+from comet_storage import Client, ClosedError, CometConfig, CompressionConfig, Consumer, RetentionConfig, StorageConfig
 from comet_storage._os.door import Door, FileStatus
 from comet_storage._os.locks import HOLDER_BYTES
 from comet_storage._shard.flush import flush_writer
 
 SHARD_CLOSED = "golden:v1:shard:0000"
 SHARD_CRASHED = "golden:v1:shard:0001"
+SHARD_COMPRESSED = "golden:v1:shard:0000"
 GROUP = "readers"
 
 SEGMENT_BYTES = 4096
@@ -32,6 +33,14 @@ CLOSED_BATCHES = [
     # As long as the limit of a segment allows only by making the segment larger.
     [b"t" * 5000],
     [b"the last one"],
+]
+COMPRESSED_BATCHES = [
+    [b"below the least size"],
+    [b"one entry of many bytes " * 20],
+    [b"entry %d of a batch" % number for number in range(40)],
+    # Shrinks by too little, so it is stored as it is.
+    [bytes(range(256))],
+    [b"", b"z" * 6000, b""],
 ]
 CRASHED_BATCHES = [[b"before the power cut %d" % number] for number in range(3)]
 RECOVERED_BATCHES = [[b"after the power cut"], [b"and a batch", b"of two"]]
@@ -88,6 +97,7 @@ class _UnhurriedClient(Client):
 def make_log(directory: Path, write_method: str) -> None:
     """Make the log, as every format detail needs it: closed cleanly, and left by a power cut and a crash."""
     config = CometConfig(
+        compression=CompressionConfig(codec="none"),
         storage=StorageConfig(max_file_size=SEGMENT_BYTES, write_method=write_method, sync_interval=300.0),
         retention=RetentionConfig(max_total_size=1 << 20),
     )
@@ -113,6 +123,18 @@ def make_log(directory: Path, write_method: str) -> None:
     flush_writer(after._writers[SHARD_CRASHED])
     after._writers.pop(SHARD_CRASHED).release(ClosedError("dropped as by a crash"))
     after.close()
+
+
+def make_compressed_log(directory: Path) -> None:
+    """Make a log with frames of codec 1; what stands in them is the installed zstd's."""
+    config = CometConfig(
+        compression=CompressionConfig(min_compress_size=200),
+        storage=StorageConfig(max_file_size=SEGMENT_BYTES, sync_interval=300.0),
+        retention=RetentionConfig(max_total_size=1 << 20),
+    )
+    with Client(directory, config, _door=GoldenDoor(FIRST_BOOT, 3)) as client:
+        for batch in COMPRESSED_BATCHES:
+            client.append(SHARD_COMPRESSED, batch)
 
 
 def normalized(directory: Path) -> dict[str, bytes]:

@@ -14,7 +14,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from comet_storage import Client, ClosedError, CometConfig, Consumer, LogFullError, RetentionConfig, StorageConfig
+from comet_storage import (
+    Client,
+    ClosedError,
+    CometConfig,
+    CompressionConfig,
+    Consumer,
+    LogFullError,
+    RetentionConfig,
+    StorageConfig,
+)
 from comet_storage._format.state_page import ALLOCATED
 from tests.support.filesystems import fill, free_bytes, remove_ballast
 
@@ -25,6 +34,7 @@ SIZES = (115, 10, 4000, 0, 70_000, 300_000, 1)
 def config(write_method: str) -> CometConfig:
     """Settings under which the volume, and not the log's bound, is the limit."""
     return CometConfig(
+        compression=CompressionConfig(codec="none"),
         storage=StorageConfig(max_file_size=1 << 20, write_method=write_method, sync_interval=0.02),
         retention=RetentionConfig(max_total_size=1 << 30),
     )

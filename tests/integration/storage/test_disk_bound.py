@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from comet_storage import Client, CometConfig, ConcurrencyConfig, Consumer, LogFullError, RetentionConfig, StorageConfig
+from comet_storage import (
+    Client,
+    CometConfig,
+    CompressionConfig,
+    ConcurrencyConfig,
+    Consumer,
+    LogFullError,
+    RetentionConfig,
+    StorageConfig,
+)
 
 STREAM = "events:v1"
 BOUND = 6 << 20
@@ -28,6 +37,7 @@ write_too_much(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "shared")
 def config(*, multi_process: bool = False, when_full: str = "evict_oldest") -> CometConfig:
     """Small segments within a small bound."""
     return CometConfig(
+        compression=CompressionConfig(codec="none"),
         storage=StorageConfig(max_file_size=256 * 1024, sync_interval=0.05),
         concurrency=ConcurrencyConfig(multi_process=multi_process, lock_timeout=20.0),
         retention=RetentionConfig(max_total_size=BOUND, when_full=when_full),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from comet_storage import Client, CometConfig, LogFullError, RetentionConfig
+from comet_storage import Client, CometConfig, CompressionConfig, LogFullError, RetentionConfig
 from comet_storage._log.directory import stores_through_maps
 from comet_storage._os.door import Door
 from tests.support.filesystems import KINDS, fill, free_bytes, mounted_image, remove_ballast
@@ -85,7 +85,10 @@ def test_the_free_space_floor_is_kept_and_says_so(volume) -> None:
     """Below `min_free_bytes` the log takes no new blocks, and what is stored stays readable."""
     floor = 8 << 20
     fill(volume, leave=floor + (4 << 20))
-    limited = CometConfig(retention=RetentionConfig(max_total_size=1 << 30, min_free_bytes=floor))
+    limited = CometConfig(
+        compression=CompressionConfig(codec="none"),
+        retention=RetentionConfig(max_total_size=1 << 30, min_free_bytes=floor),
+    )
     with Client(volume / "log", limited) as client:
         stored = append_until_full(client, "min_free_bytes")
         assert stored > 10
