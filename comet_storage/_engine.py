@@ -27,6 +27,7 @@ from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
 from comet_storage._shard.flush import close_writer, flush_writer
+from comet_storage._shard.pinned import PinnedViews
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
 from comet_storage._shard.writer import ShardWriter
@@ -78,6 +79,7 @@ class Engine:
             lock_timeout=self._settings.lock_timeout,
         )
         self._ledger.close_orphan = self._close_orphan
+        self._pins = PinnedViews(door, config.storage.max_pinned_bytes)
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -191,7 +193,7 @@ class Engine:
 
     def _new_reader(self, name: ShardName) -> ShardReader:
         revive = None if self.read_only else lambda: self._revive(name)
-        return ShardReader(self._door, self._layout.shard(name), revive, self._config.indexing)
+        return ShardReader(self._door, self._layout.shard(name), revive, self._config.indexing, self._pins)
 
     @contextlib.contextmanager
     def _reading(self, name: ShardName) -> Iterator[ShardReader]:

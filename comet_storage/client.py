@@ -159,6 +159,14 @@ class Client(Reporting):
         with storage_errors(self.data_dir):
             return self._ledger.measure()
 
+    def pinned_bytes(self) -> int:
+        """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
+        return self._pins.total()
+
+    def unlinked_pinned_bytes(self) -> int:
+        """Bytes of segments that were evicted and stay on the disk, outside of the bound, while such messages live."""
+        return self._pins.unlinked()
+
     def groups(self, stream: str) -> list[str]:
         """Names of the consumer groups of a stream."""
         with storage_errors(self.data_dir):

@@ -70,7 +70,12 @@ class Consumer:
         return self._client.shards(self.stream)
 
     def read(
-        self, shards: Iterable[int] | None = None, count: int = 100, *, max_bytes: int = READ_BYTES_MAX
+        self,
+        shards: Iterable[int] | None = None,
+        count: int = 100,
+        *,
+        max_bytes: int = READ_BYTES_MAX,
+        copy: bool = True,
     ) -> list[StreamMessage]:
         """Messages from the lowest unacknowledged one of each shard on, in order per shard.
 
@@ -81,6 +86,10 @@ class Consumer:
             shards: shard numbers to read; all that exist by now if None. Unknown ones yield nothing and are not made.
             count: the most messages to return.
             max_bytes: payload bytes to return at most; a first message larger than that is returned alone.
+            copy: False gives each message's data as a read-only memoryview of the segment's map, or of a buffer where
+                it was compressed. It stays valid while it is held, whatever happens to segment, consumer and client,
+                and keeps an evicted segment's blocks on the disk. Beyond ``max_pinned_bytes`` it is a view of a copy.
+                A file that is cut under a map, or a bad sector, is no exception but ends the process with SIGBUS.
 
         Raises:
             ClosedError: the consumer or its client was closed.
@@ -104,7 +113,8 @@ class Consumer:
                     continue
                 try:
                     with storage_errors(self._client.data_dir):
-                        found, size = cursor.read(share, max(1, max_bytes // left), max_bytes if messages else None)
+                        largest = max_bytes if messages else None
+                        found, size = cursor.read(share, max(1, max_bytes // left), largest, copy=copy)
                 except UnsupportedFormatError as error:
                     refused = error
                     continue

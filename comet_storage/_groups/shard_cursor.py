@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from comet_storage._format.frame import entry_bounds
 from comet_storage._format.limits import ENTRY_LENGTH_BYTES
@@ -16,13 +17,15 @@ from comet_storage.errors import UnsupportedFormatError
 from comet_storage.types import MessageID, StreamMessage
 
 
-def frame_messages(stream: str, shard_id: int, frame: Frame, first: int, end: int) -> list[StreamMessage]:
-    """The entries of a frame whose numbers are in ``[first, end)``."""
+def frame_messages(
+    stream: str, shard_id: int, frame: Frame, first: int, end: int, view: memoryview | None = None
+) -> list[StreamMessage]:
+    """The entries of a frame whose numbers are in ``[first, end)``, as copies or as parts of ``view``."""
     header = frame.header
     bounds = entry_bounds(header, frame.body)
     if bounds is None:
         return []
-    raw = bytes(frame.body)
+    raw: Any = bytes(frame.body) if view is None else view  # what is sliced is what messages hold
     start = ENTRY_LENGTH_BYTES * header.count if header.count > 1 else 0
     starts = [start, *bounds[:-1]]
     base = header.first_entry
@@ -35,6 +38,11 @@ def frame_messages(stream: str, shard_id: int, frame: Frame, first: int, end: in
     ]
 
 
+def as_view(message: StreamMessage) -> StreamMessage:
+    """A message whose data is a view of its own bytes."""
+    return message._replace(data=memoryview(message.data))  # type: ignore[arg-type]  # as the field's docstring says
+
+
 @dataclass(eq=False)
 class ShardCursor:
     """One leased shard."""
@@ -45,7 +53,9 @@ class ShardCursor:
     tracker: Tracker
     reader: ShardReader
 
-    def read(self, count: int, max_bytes: int, largest: int | None = None) -> tuple[list[StreamMessage], int]:
+    def read(
+        self, count: int, max_bytes: int, largest: int | None = None, *, copy: bool = True
+    ) -> tuple[list[StreamMessage], int]:
         """Up to ``count`` unacknowledged messages in order, and their bytes.
 
         The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
@@ -62,7 +72,7 @@ class ShardCursor:
                 if isinstance(found, Gap):
                     moved = self.tracker.note_gap(found) or moved
                     continue
-                for message in self._unacknowledged(found):
+                for message in self._unacknowledged(found, copy=copy):
                     most = max_bytes if messages else largest
                     if len(messages) >= count or (most is not None and size + len(message.data) > most):
                         break
@@ -82,10 +92,12 @@ class ShardCursor:
             self.lease.commit(self.tracker.record)
         return messages, size
 
-    def _unacknowledged(self, frame: Frame) -> Iterator[StreamMessage]:
+    def _unacknowledged(self, frame: Frame, *, copy: bool) -> Iterator[StreamMessage]:
         first = frame.header.first_entry
+        view = None if copy else self.reader.view(frame)
         for start, end in self.tracker.wanted(first, first + frame.header.count):
-            yield from frame_messages(self.name, self.shard_id, frame, start, end)
+            messages = frame_messages(self.name, self.shard_id, frame, start, end, view)
+            yield from messages if copy or view is not None else map(as_view, messages)
 
     def close(self) -> None:
         """Free the lease and close the reader."""

@@ -7,6 +7,7 @@ or a sector that cannot be read is an error value here, where a map would kill t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from comet_storage._format.frame import (
 )
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
-from comet_storage._os.door import Door
+from comet_storage._os.door import Door, MappedFile
 
 READ_BYTES = 256 * 1024
 CHECKED_ALWAYS_BYTES = 4096
@@ -56,6 +57,7 @@ class SegmentFile:
         self._door = door
         self.path = path
         self.fd = door.open(path)
+        self.mapping: weakref.ref[MappedFile] | None = None
         try:
             self.header: SegmentHeader | None = decode_segment_header(self.read(SEGMENT_HEADER_BYTES, 0))
         except BaseException:

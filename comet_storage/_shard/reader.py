@@ -6,12 +6,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from comet_storage._format.limits import INDEX_INTERVAL_BYTES, SEGMENT_HEADER_BYTES
+from comet_storage._format.frame import CODEC_RAW
+from comet_storage._format.limits import FRAME_HEADER_BYTES, INDEX_INTERVAL_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader
 from comet_storage._os.door import Door
 from comet_storage._segment.file import Damage, Frame, SegmentFile
 from comet_storage._shard.layout import ShardLayout, holding
 from comet_storage._shard.page import ReaderPage
+from comet_storage._shard.pinned import PinnedViews
 from comet_storage.config import IndexingConfig
 from comet_storage.index import BinarySearchableIndex, EntryPosition
 
@@ -35,6 +37,7 @@ class ShardReader:
         revive: called when the state page is missing, damaged, or from before the last boot: recovers the shard if no
             live writer has it. None in read-only clients, which then search the last segment themselves.
         indexing: how densely places are remembered.
+        pins: where the memory comes from that views may stay in.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class ShardReader:
         layout: ShardLayout,
         revive: Callable[[], None] | None,
         indexing: IndexingConfig = IndexingConfig(),  # noqa: B008 - immutable
+        pins: PinnedViews | None = None,
     ) -> None:
+        self._pins = pins
         self._door = door
         self._layout = layout
         self._revive = revive
@@ -134,6 +139,20 @@ class ShardReader:
         end = self._page.number_at(published) if published is not None else None
         if end is not None and end > number:
             yield Gap(number, end, "corrupt")
+
+    def view(self, frame: Frame) -> memoryview | None:
+        """The body of the frame at hand in memory that lives as long as a view of it does.
+
+        None where all such memory would be too much: then it has to be copied.
+        """
+        if self._pins is None or self._segment is None:
+            return None
+        if frame.header.codec != CODEC_RAW:
+            return self._pins.keep(frame.body)
+        start = frame.offset + FRAME_HEADER_BYTES
+        end = start + frame.header.body_length
+        mapped = self._pins.map_segment(self._segment, end)
+        return memoryview(mapped)[start:end] if mapped is not None else None
 
     def _list_segments(self, published: int | None) -> list[int]:
         """The segments, without those that were begun so late that others before them may be missing.
