@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import append, durability, processes, stalled_disk, tail_latency
+from benchmarks import append, backlog, compression, durability, processes, stalled_disk, tail_latency, zero_copy
 
 
 def main() -> None:
@@ -12,6 +12,9 @@ def main() -> None:
     durability.main()
     processes.main()
     stalled_disk.main()
+    compression.main()
+    zero_copy.main()
+    backlog.main()
 
 
 if __name__ == "__main__":

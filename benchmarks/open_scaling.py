@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.measure import scratch_directory, table, verdict
 from comet_storage import Client, CometConfig, RetentionConfig, StorageConfig
+from comet_storage._log.space import SpaceLedger
 from comet_storage.config import SMALL_FILES_BYTES
 
 SHARD = "scaling:v1:shard:0000"
@@ -53,6 +54,15 @@ def forget_ledger(directory: Path) -> None:
         file.write(bytes(12))
 
 
+def pass_of_retention(client: Client) -> SpaceLedger:
+    """Allocate at the bound, without filling the log up to it, so that the oldest closed segment is evicted."""
+    ledger = client._ledger  # noqa: SLF001
+    ledger._bound = (ledger._read() or 0) + SMALL_FILES_BYTES // 2  # noqa: SLF001
+    ledger.reserve(4096, lambda: None)
+    ledger._bound = CONFIG.retention.max_total_size  # noqa: SLF001
+    return ledger
+
+
 def measure(directory: Path) -> dict[str, float]:
     """Run each operation once, in this process, and return seconds and bytes."""
     marks = [time.perf_counter()]
@@ -63,10 +73,8 @@ def measure(directory: Path) -> dict[str, float]:
     if next(iter(client.scan(SHARD))).id.entry_number != 0:
         raise RuntimeError("something else was read")
     marks.append(time.perf_counter())
-    ledger = client._ledger  # noqa: SLF001 - an allocation at the bound, without filling the log up to it
-    ledger._bound = (ledger._read() or 0) + SMALL_FILES_BYTES // 2  # noqa: SLF001
     marks.append(time.perf_counter())
-    ledger.reserve(4096, lambda: None)
+    ledger = pass_of_retention(client)
     marks.append(time.perf_counter())
     if next(iter(client.scan(SHARD))).id.entry_number == 0:
         raise RuntimeError("nothing was evicted")

@@ -161,7 +161,7 @@ class Client(Reporting):
 
     def pinned_bytes(self) -> int:
         """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
-        return self._pins.total()
+        return self._pins.total
 
     def unlinked_pinned_bytes(self) -> int:
         """Bytes of segments that were evicted and stay on the disk, outside of the bound, while such messages live."""

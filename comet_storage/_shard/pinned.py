@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from comet_storage._os.door import Door, MappedFile
 from comet_storage._segment.file import SegmentFile
@@ -26,11 +26,10 @@ class _Buffer(bytearray):
     __slots__ = ("__weakref__",)
 
 
-class _Pin(NamedTuple):
-    memory: Callable[[], object]
-    """A weak reference."""
+class _Map(NamedTuple):
+    memory: weakref.ref[MappedFile]
     size: int
-    path: str | None
+    path: str
     identity: tuple[int, int]
     """Device and inode."""
 
@@ -38,17 +37,24 @@ class _Pin(NamedTuple):
 class PinnedViews:
     """The memory behind the views that one client gave out.
 
+    Everything is changed by single steps that no other thread can come into, so there is no lock that a finalizer or a
+    fork could meet locked.
+
     Args:
         door: where maps come from.
         limit: the most bytes of maps and buffers that may be alive at a time.
+
+    Attributes:
+        total: bytes of the maps and buffers that are alive.
     """
 
     def __init__(self, door: Door, limit: int) -> None:
+        self.total = 0
         self._door = door
         self._limit = limit
         self._keys = itertools.count()
-        # Changed by single calls only, so that threads and finalizers need no lock that a fork could leave locked.
-        self._pins: dict[int, _Pin] = {}
+        self._maps: dict[int, _Map] = {}
+        self._buffers: dict[int, weakref.ref[_Buffer]] = {}
 
     def map_segment(self, segment: SegmentFile, end: int) -> MappedFile | None:
         """The file of a segment up to at least ``end``; None where that is too much, or cannot be mapped."""
@@ -57,55 +63,55 @@ class PinnedViews:
             return found
         status = self._door.descriptor_status(segment.fd)
         identity = (status.device, status.inode)
-        for pin in list(self._pins.values()):
-            shared = pin.memory() if pin.identity == identity and pin.size >= end else None
-            if isinstance(shared, MappedFile):
-                segment.mapping = weakref.ref(shared)
+        for other in list(self._maps.values()):
+            shared = other.memory() if other.identity == identity and other.size >= end else None
+            if shared is not None:
+                segment.mapping = other.memory
                 return shared
-        if self._limit < status.size:
-            return None
         try:
             mapped = self._door.map_read_only(segment.fd, status.size)
         except (OSError, ValueError):
             return None
-        if len(mapped) < end or not self._pin(mapped, status.size, segment.path, identity):
+        if not self._take(status.size):
             return None
-        segment.mapping = weakref.ref(mapped)
-        return mapped
+        key = next(self._keys)
+        memory = weakref.ref(mapped, self._forgetting(self._maps, key, status.size))
+        self._maps[key] = _Map(memory, status.size, segment.path, identity)
+        segment.mapping = memory
+        return mapped if len(mapped) >= end else None
 
     def keep(self, content: memoryview) -> memoryview | None:
         """A decompressed body in memory of its own; None where that is too much."""
+        size = len(content)
         buffer = _Buffer(content)
-        return memoryview(buffer).toreadonly() if self._pin(buffer, len(buffer), None, (0, 0)) else None
-
-    def total(self) -> int:
-        """Bytes of the maps and buffers that are alive."""
-        return sum(pin.size for pin in list(self._pins.values()))
+        if not self._take(size):
+            return None
+        key = next(self._keys)
+        self._buffers[key] = weakref.ref(buffer, self._forgetting(self._buffers, key, size))
+        return memoryview(buffer).toreadonly()
 
     def unlinked(self) -> int:
         """Bytes of maps whose segment has no name any more: disk space that is taken until the last view is gone."""
-        return sum(pin.size for pin in list(self._pins.values()) if pin.path is not None and not self._is_named(pin))
+        return sum(each.size for each in list(self._maps.values()) if not self._is_named(each))
 
-    def _pin(self, memory: MappedFile | _Buffer, size: int, path: str | None, identity: tuple[int, int]) -> bool:
-        key = next(self._keys)
-        self._pins[key] = _Pin(weakref.ref(memory, _forgetting(self._pins, key)), size, path, identity)
+    def _take(self, size: int) -> bool:
         # Counted first and looked at then: two threads may both be refused, but never both be let in.
-        if self.total() <= self._limit:
+        self.total += size
+        if self.total <= self._limit:
             return True
-        del self._pins[key]
+        self.total -= size
         return False
 
-    def _is_named(self, pin: _Pin) -> bool:
+    def _forgetting(self, memory: dict[int, Any], key: int, size: int) -> Callable[[object], None]:
+        def forget(_: object) -> None:
+            self.total -= size
+            memory.pop(key, None)
+
+        return forget
+
+    def _is_named(self, mapped: _Map) -> bool:
         try:
-            status = self._door.status(pin.path or "")
+            status = self._door.status(mapped.path)
         except OSError:
             return False
-        return (status.device, status.inode) == pin.identity
-
-
-def _forgetting(pins: dict[int, _Pin], key: int) -> Callable[[object], None]:
-    # A function of the dictionary and not of the object, which may be gone before the last view is.
-    def forget(_: object) -> None:
-        pins.pop(key, None)
-
-    return forget
+        return (status.device, status.inode) == mapped.identity
