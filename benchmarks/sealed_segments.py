@@ -8,7 +8,7 @@ from pathlib import Path
 from comet_storage import Client, CometConfig, CompressionConfig, RetentionConfig, StorageConfig
 from comet_storage._format.checksum import crc32, crc32_keeping_gil
 from comet_storage._format.footer import encode_footer
-from comet_storage._format.frame import encode_frame, marked_half, pack_check, pack_head
+from comet_storage._format.frame import encode_frame, mark, pack_check, pack_head
 from comet_storage._format.limits import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
 
@@ -59,7 +59,7 @@ def _write(shard: Path, first: int, position: int, log_id: bytes, zeros_crc: int
         points = [(first, offset)]
         number, offset = first + SMALL_ENTRIES, len(start)
         for _ in range(HOLES):
-            head = pack_head(HOLE_BYTES, zeros_crc, number & 0xFFFFFFFF, marked_half(SALT, number), 1, 1)
+            head = pack_head(HOLE_BYTES, zeros_crc, number ^ mark(SALT), 1, 1)
             os.pwrite(fd, head + pack_check(crc32(head, SALT ^ offset)), offset)
             points.append((number, offset))
             number, offset = number + 1, offset + aligned(FRAME_HEADER_BYTES + HOLE_BYTES)
