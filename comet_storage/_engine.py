@@ -68,7 +68,9 @@ class Engine:
                 lock_timeout=seconds(config.concurrency.lock_timeout),
                 max_entry_bytes=config.storage.max_entry_bytes,
                 max_append_bytes=config.storage.max_append_bytes,
-                compression=Compression(min_size=config.compression.threshold(), level=config.compression.level),
+                compression=Compression(
+                    min_size=config.compression.threshold(), level=config.compression.level, clock=door.monotonic
+                ),
             )
         self._ledger = SpaceLedger(
             door,

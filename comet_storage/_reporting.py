@@ -30,17 +30,17 @@ class Reporting(Engine):
                 for shard_id in self._layout.shards(stream):
                     found = self._shard_figures(ShardName(*parse_stream(stream), shard_id), groups)
                     entries, files, lag = entries + found[0], files + found[1], max(lag, found[2])
-        counters = self._counters()
+        counters, compression = self._counters(), self._settings.compression
         return CometStats(
             total_entries=entries,
-            total_bytes=counters.stored_bytes + counters.saved_bytes,
+            total_bytes=counters.stored_bytes + compression.saved_bytes,
             total_compressed=counters.stored_bytes,
             write_latency_ns=self._latency.last,
             min_write_latency_ns=self._latency.least,
             max_write_latency_ns=self._latency.most,
-            compression_ratio=1 + counters.saved_bytes / counters.stored_bytes if counters.stored_bytes else 1.0,
-            compressed_entries=counters.compressed_entries,
-            skipped_compression=counters.skipped_compression,
+            compression_ratio=1 + compression.saved_bytes / counters.stored_bytes if counters.stored_bytes else 1.0,
+            compressed_entries=compression.compressed_entries,
+            skipped_compression=compression.incompressible_entries,
             total_files=files,
             file_rotations=counters.rotations,
             checkpoint_count=counters.checkpoints,
@@ -50,7 +50,7 @@ class Reporting(Engine):
             error_count=self._problems.count,
             last_error_ns=self._problems.at_ns,
             index_persist_errors=counters.index_errors,
-            compression_wait_ns=counters.compression_ns,
+            compression_wait_ns=compression.spent_ns,
         )
 
     def health(self) -> Health:

@@ -11,11 +11,6 @@ class WriterCounters:
 
     stored_bytes: int = 0
     """Bytes of the frames appended, as stored."""
-    saved_bytes: int = 0
-    """Bytes that compression spared."""
-    compressed_entries: int = 0
-    skipped_compression: int = 0
-    compression_ns: int = 0
     rotations: int = 0
     checkpoints: int = 0
     last_checkpoint_ns: int = 0

@@ -93,6 +93,8 @@ def test_random_data_is_not_grown(size, tmp_path) -> None:
         assert stored_frames(tmp_path / "log") == [(0, size)]
         counters = compression(client)
         assert (counters.incompressible_frames, counters.compressed_frames) == (1, 0)
+        stats = client.stats()
+        assert (stats.skipped_compression, stats.compressed_entries, stats.compression_ratio) == (1, 0, 1.0)
 
 
 def test_the_whole_append_call_is_compressed_from_the_least_size_on(tmp_path) -> None:
@@ -107,6 +109,11 @@ def test_the_whole_append_call_is_compressed_from_the_least_size_on(tmp_path) ->
         assert (counters.compressed_frames, counters.compressed_entries, counters.incompressible_frames) == (2, 9, 0)
         assert counters.content_bytes == 500 + 8 * 64
         assert counters.stored_bytes == sum(length for codec, length in frames if codec)
+        stats = client.stats()
+        assert (stats.compressed_entries, stats.skipped_compression) == (9, 0)
+        assert stats.total_bytes - stats.total_compressed == counters.saved_bytes > 0
+        assert stats.compression_ratio > 1.5
+        assert stats.compression_wait_ns > 0
 
 
 def test_nothing_is_compressed_with_the_codec_none(tmp_path) -> None:
@@ -149,7 +156,7 @@ def test_without_a_library_that_keeps_the_gil_the_other_way_is_taken(tmp_path, m
 
 def test_after_many_bodies_in_vain_only_some_are_tried(tmp_path) -> None:
     """Random data costs next to nothing then; one body that shrinks ends it."""
-    tried = Compression(min_size=0, level=1)
+    tried = Compression(min_size=0, level=1, clock=lambda: 0.0)
     noise = os.urandom(5000)
     for _ in range(FRUITLESS_IN_A_ROW):
         assert tried.compress([noise], len(noise), 1) is None
