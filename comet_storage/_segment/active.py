@@ -188,7 +188,7 @@ class ActiveSegment:
 
     def begin_growth(self) -> Growth:
         """Have blocks prepared behind what there is. Nobody else grows the segment meanwhile."""
-        self._growth = Growth(self.allocated)
+        self._growth = Growth(self.allocated, self.cursor[0])
         return self._growth
 
     def stop_growth(self, timeout: float) -> None:

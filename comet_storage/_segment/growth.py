@@ -31,13 +31,19 @@ class Growth:
     The zeros must never meet bytes of an append. Two marks see to that: the flusher says that it writes and then
     looks whether it has to stop; an append says stop and then waits while the flusher writes.
 
+    Args:
+        start: offset from which on blocks are needed.
+        used: offset up to which bytes were appended. ``start`` can be before it, because after a reopening the blocks
+            are known by whole pages only.
+
     Attributes:
         prepared: offset up to which the blocks can be stored to.
         filled: offset up to which they are also filled with zeros.
     """
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, used: int = 0) -> None:
         self.prepared = start
+        self._used = used
         self.filled = 0
         self._writing = False
         self._stopped = False
@@ -58,7 +64,7 @@ class Growth:
                     return
                 reserve(stop - start, lambda: door.allocate(fd, start, stop - start))  # noqa: B023 - called at once
                 if fill:
-                    fill_blocks(door, fd, start, stop)
+                    fill_blocks(door, fd, max(start, self._used), stop)
                     self.filled = stop
                 self.prepared = stop
             finally:

@@ -110,3 +110,13 @@ def test_an_append_goes_on_when_the_flusher_is_stuck_elsewhere(tmp_path) -> None
             client.append(STREAM, [b"x" * 100])
         assert growth.stop(door, 0) < active.allocated
         assert client.len(STREAM) == 3001
+
+
+def test_zeros_begin_behind_what_was_appended(fd) -> None:
+    """A reopened segment knows its blocks by whole pages, and the last of them holds frames."""
+    end = 4096 + CHUNK_BYTES
+    os.pwrite(fd, b"x" * end, 0)
+    growth = Growth(4096, 5000)
+    growth.run(Door(), fd, end, reserve, fill=True, may_go_on=lambda: True)
+    assert growth.filled == growth.prepared == end
+    assert os.pread(fd, end, 0) == b"x" * 5000 + bytes(end - 5000)
