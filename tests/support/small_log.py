@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comet_storage import Accounting, Client, CometConfig, Consumer, StorageConfig, StreamMessage
+from comet_storage import Accounting, Client, CometConfig, CompressionConfig, Consumer, StorageConfig, StreamMessage
 from comet_storage._os.door import Door
 from comet_storage._segment.file import Frame, SegmentFile
 from comet_storage.errors import ShardLostError
@@ -53,10 +53,12 @@ def memory_directory(otherwise: Path) -> Iterator[Path]:
 
 
 def small_config(*, shared: bool = False, segment_bytes: int = 16 * 1024) -> CometConfig:
-    """Small segments, and a flusher that sleeps through the test."""
+    """Small segments, entries stored as they are, and a flusher that sleeps through the test."""
     base = CometConfig.multi_process() if shared else CometConfig.default()
     return CometConfig(
-        storage=StorageConfig(max_file_size=segment_bytes, sync_interval=300), concurrency=base.concurrency
+        compression=CompressionConfig(codec="none"),
+        storage=StorageConfig(max_file_size=segment_bytes, sync_interval=300),
+        concurrency=base.concurrency,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from comet_storage import Client, CometConfig, Consumer, RetentionConfig, StorageConfig
+from comet_storage import Client, CometConfig, CompressionConfig, Consumer, RetentionConfig, StorageConfig
 from tests.support.small_log import QUICK
 
 
@@ -36,6 +36,7 @@ def test_a_limit_on_the_size_acts_on_shards_that_nobody_has_open(tmp_path) -> No
     directory = tmp_path / "log"
     bound = 1 << 20
     config = CometConfig(
+        compression=CompressionConfig(codec="none"),
         storage=StorageConfig(max_file_size=32 * 1024, sync_interval=300),
         retention=RetentionConfig(max_total_size=bound),
     )
