@@ -12,13 +12,14 @@ from comet_storage.errors import AckError
 class Lease:
     """One live consumer's hold on a group's record of one shard."""
 
-    def __init__(self, door: Door, path: str, sequence: int, fd: int, *, made: bool) -> None:
+    def __init__(self, door: Door, path: str, sequence: int, fd: int) -> None:
         self._door = door
         self._path = path
         self._sequence = sequence
         self._fd = fd
         self._dirty = False
-        self._made = made
+        # Whoever made the record may have died before its name was on the disk, so each lease sees to that once.
+        self._name_synced = False
 
     def commit(self, record: GroupRecord) -> None:
         """Store the record in the older slot. It survives kill -9 at once, a power cut after :meth:`sync`.
@@ -49,9 +50,9 @@ class Lease:
             except OSError:
                 self._dirty = True
                 raise
-            if self._made:
+            if not self._name_synced:
                 self._door.sync_directory(self._path.rpartition("/")[0])
-                self._made = False
+                self._name_synced = True
 
     def close(self) -> None:
         """Free the lease."""
@@ -67,12 +68,11 @@ def take_lease(door: Door, path: str, reserve: Reserve, initial: GroupRecord) ->
         if not door.try_lock(fd):
             door.close(fd)
             return None
-        made = door.descriptor_status(fd).size < GROUP_FILE_BYTES
-        if made:
+        if door.descriptor_status(fd).size < GROUP_FILE_BYTES:
             reserve(PAGE_BYTES, lambda: door.allocate(fd, 0, GROUP_FILE_BYTES))
         found = decode_group_file(door.read(fd, GROUP_FILE_BYTES, 0))
         sequence, record = found or (0, initial)
-        lease = Lease(door, path, sequence, fd, made=made)
+        lease = Lease(door, path, sequence, fd)
         record = GroupRecord(**{**record.__dict__, "generation": record.generation + 1})
         lease.commit(record)
     except BaseException:
