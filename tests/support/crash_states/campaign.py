@@ -15,7 +15,7 @@ from tests.support.crash_states.disk import Disk, Image, Survival
 from tests.support.crash_states.knowledge import Knowledge
 from tests.support.crash_states.trace import Event, Mark, RecordingDoor, Write, halves
 from tests.support.crash_states.verdict import Crash, CrashState
-from tests.support.crash_states.workload import BALLAST, Setting, Workload, make_ballast
+from tests.support.crash_states.workload import Setting, Workload
 
 _SECOND_CHANCE = 1 << 33
 """Seeds of what goes on after a crash start here."""
@@ -42,6 +42,18 @@ class StateName(NamedTuple):
     steps: tuple[Step, ...]
     """One crash, or one and another in what was done after it."""
 
+    def __str__(self) -> str:
+        return "/".join(
+            [self.setting, str(self.run), *(f"{step.event}:{step.kind}:{step.seed}" for step in self.steps)]
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> StateName:
+        """The opposite of ``str``."""
+        setting, run, *steps = text.split("/")
+        parts = [step.split(":") for step in steps]
+        return cls(setting, int(run), tuple(Step(int(event), kind, int(seed)) for event, kind, seed in parts))
+
 
 @dataclass
 class Tally:
@@ -51,10 +63,19 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Tally) -> None:
+        """Count what another campaign tried."""
+        self.states += other.states
+        self.changes += other.changes
+        self.failures += other.failures
+
     def line(self, name: str) -> str:
         """The summary."""
-        process, power = self.states["process crash"], self.states.total() - self.states["process crash"]
-        return f"{name}: states {self.states.total()} (process {process}, power {power}), failures {len(self.failures)}"
+        total, process = sum(self.states.values()), self.states["process crash"]
+        return (
+            f"{name}: states {total} (process crashes {process}, power cuts {total - process}), "
+            f"failures {len(self.failures)}"
+        )
 
 
 DoorFactory = Callable[[Path, Setting, int], RecordingDoor]
@@ -69,8 +90,6 @@ def record(base: Path, setting: Setting, run: int, make_door: DoorFactory = plai
     """The trace of one run."""
     directory = base / f"{setting.name}-{run}"
     directory.mkdir(mode=0o700)
-    if setting.evicting:
-        make_ballast(directory)
     door = make_door(directory, setting, run)
     Workload(directory, setting, door, run).run()
     shutil.rmtree(directory)
@@ -109,23 +128,31 @@ class Campaign:
         self._boot = setting.boot if boot is None else boot
         self._before = before
 
-    def explore(self, *, every: int = 1, power: int = 3) -> None:
+    def explore(self, *, every: int = 1, start: int = 0, power: int = 3, until_failure: bool = False) -> None:
         """Check the crashes behind every ``every``-th change, with ``power`` mixtures of what a power cut may leave."""
         for event, disk, known in self._moments():
-            if event % every == 0:
+            if event % every == start % every:
                 for kind, seed in self._crashes(event, disk, power):
+                    if until_failure and self._tally.failures:
+                        return
                     self._try(Step(event, kind, seed), disk, known)
 
     def explore_twice(self, crashes: int, *, every: int = 1, power: int = 1) -> None:
         """Go on behind some crashes, and check what a second one leaves."""
         chance = random.Random(f"{self._setting.name} {self._run} twice")
         changes = [index for index, event in enumerate(self._trace) if not isinstance(event, Mark)]
-        chosen = set(chance.sample(changes, min(crashes, len(changes))))
+        # Most changes are stores; the others are where steps begin and end.
+        steps = [index for index in changes if not isinstance(self._trace[index], Write)]
+        half = crashes // 2
+        chosen = {
+            *chance.sample(steps, min(half, len(steps))),
+            *chance.sample(changes, min(crashes - half, len(changes))),
+        }
         for event, disk, known in self._moments():
             if event in chosen:
                 kind = chance.choice(("process crash", "everything", "nothing", "ordered", "mixture"))
                 step = Step(event, kind, 0 if kind == "process crash" else chance.randrange(1 << 30))
-                self._second(step, disk, known).explore(every=every, power=power)
+                self._second(step, disk, known).explore(every=every, start=event, power=power)
 
     def repeat(self, steps: tuple[Step, ...]) -> None:
         """Check one state."""

@@ -136,9 +136,7 @@ class Disk:
     def __init__(self, image: Image | None = None) -> None:
         image = image or Image({}, {})
         self.names = dict(image.names)
-        self.files = {
-            number: ModelFile(contents.copy(), contents.copy()) for number, contents in image.files.items()
-        }
+        self.files = {number: ModelFile(contents.copy(), contents.copy()) for number, contents in image.files.items()}
         self._synced_names = dict(image.names)
         self._pending_names: list[Name] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from comet_storage import Accounting, Client, Consumer
 from tests.support.crash_states.knowledge import Knowledge
 from tests.support.crash_states.trace import ModelDoor
-from tests.support.crash_states.workload import Setting, still_flusher
+from tests.support.crash_states.workload import LOG, Setting, still_flusher
 from tests.support.entries import make_entry
 from tests.support.small_log import GROUP, SHARD, STREAM, crash, numbers_and_data
 
@@ -57,7 +57,7 @@ class CrashState:
     def check(self) -> None:
         """Open it twice, and use it."""
         with still_flusher():
-            if self._chance.random() < 0.2:
+            if self._chance.random() < 0.2 and (self._directory / LOG).is_dir():
                 self._check_read_only()
             client = self._open(self._crash.boot)
             served = self._served(client)
@@ -85,7 +85,7 @@ class CrashState:
 
     def _open(self, boot: int) -> Client:
         door = ModelDoor(boot, self._files, seed=_FRESH_CHANCE + boot)
-        client = Client(self._directory, self._config, _door=door)
+        client = Client(self._directory / LOG, self._config, _door=door)
         # What the ledger says may be too much; far enough for it to be measured anew.
         door.now += 60
         return client
@@ -95,7 +95,7 @@ class CrashState:
 
     def _check_read_only(self) -> None:
         door = ModelDoor(self._crash.boot, self._files)
-        with Client(self._directory, self._config, read_only=True, _door=door) as client:
+        with Client(self._directory / LOG, self._config, read_only=True, _door=door) as client:
             served = self._served(client)
         self._check_nothing_false(served)
         if self._crash.known_loss:

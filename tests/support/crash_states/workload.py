@@ -23,6 +23,9 @@ from tests.support.crash_states.trace import Mark, RecordingDoor
 from tests.support.entries import KEY_BYTES, make_entry
 from tests.support.small_log import GROUP, SHARD, STREAM, crash
 
+LOG = "log"
+"""The log's directory, in the one that is recorded."""
+
 BALLAST = "ballast"
 """A file in the log's directory that takes most of its bound, so that a few segments are enough to be evicted."""
 
@@ -46,6 +49,8 @@ class Setting:
     segment_bytes: int = 4096
     entry_bytes: int = 12
     """The least; a batch has entries of up to 24 bytes more."""
+    counts: tuple[int, ...] = (1, 1, 1, 2, 5, 40)
+    """Entries of an append."""
     evicting: bool = False
     turns: int = 24
 
@@ -90,7 +95,7 @@ def still_flusher() -> Iterator[None]:
 def make_ballast(directory: Path) -> None:
     """Leave room for a few segments."""
     size = _BOUND - _SMALL_FILES - _SEGMENTS_KEPT * 4096
-    (directory / BALLAST).write_bytes(bytes(size))
+    (directory / LOG / BALLAST).write_bytes(bytes(size))
 
 
 class Workload:
@@ -113,8 +118,11 @@ class Workload:
         actions += [self.sync_offsets, self.work_ahead, self.reopen, self.crash]
         with still_flusher():
             self._open()
+            if self.setting.evicting:
+                make_ballast(self._directory)
+            register_at = self.chance.choice((0, 3))
             for turn in range(self.setting.turns):
-                if turn in {3, 4}:
+                if turn == register_at:
                     self.register()
                 action = self.chance.choice(actions)
                 action()
@@ -144,7 +152,7 @@ class Workload:
     def append(self) -> None:
         """A few appends, by either client."""
         for _ in range(self.chance.randrange(1, 6)):
-            self._append(self.chance.choice((1, 1, 1, 2, 5, 40)))
+            self._append(self.chance.choice(self.setting.counts))
 
     def append_large(self) -> None:
         """One append that is stored in pieces, to a segment that is larger than the others."""
@@ -226,7 +234,7 @@ class Workload:
         self._consumer, self._leased, self._wrote = None, False, False
         config = self.setting.config()
         door: Door = self.door
-        self._clients = [Client(self._directory, config, _door=door) for _ in range(1 + self.setting.shared)]
+        self._clients = [Client(self._directory / LOG, config, _door=door) for _ in range(1 + self.setting.shared)]
 
     def _close(self) -> None:
         """What was done with a client is durable when it has closed."""
