@@ -32,6 +32,7 @@ class Lease:
         slot = encode_group_slot(sequence, record)
         self._door.failpoint("group.before_commit")
         self._door.write(self._fd, slot, sequence % 2 * GROUP_SLOT_BYTES)
+        self._door.failpoint("group.after_commit")
         # Only now: a write that failed may have torn its slot, and the next one may not replace the other.
         self._sequence = sequence
         self._dirty = True
@@ -44,6 +45,7 @@ class Lease:
     def sync(self) -> None:
         """Return when the last commit is on the disk."""
         if self._dirty and self._fd >= 0:
+            self._door.failpoint("group.before_sync")
             self._dirty = False
             try:
                 self._door.sync_data(self._fd)

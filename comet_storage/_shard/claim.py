@@ -149,7 +149,7 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
 def _sync_what_counts(
     context: ShardContext, page: WriterPage, evidence: Evidence, active: ActiveSegment, durable: Durable
 ) -> None:
-    """Have on the disk what is relied on from here on. It may be there without: its maker may have died before a sync."""
+    """Have on the disk what is relied on from here on: whoever made it may have died before it was synced."""
     door, layout = context.door, context.layout
     if durable != evidence.durable:
         page.write_durable(durable)

@@ -216,9 +216,8 @@ class Disk:
         """Survivals with one part less in doubt: a file that is as it was synced, or as it is now; all names."""
         found = []
         every_name = frozenset(range(len(self._pending_names)))
-        for names in (frozenset[int](), every_name):
-            if survival.names not in {frozenset(), every_name}:
-                found.append(Survival(survival.files, names))
+        if survival.names not in {frozenset(), every_name}:
+            found += [Survival(survival.files, frozenset()), Survival(survival.files, every_name)]
         for number, moments in survival.files.items():
             others = {other: kept for other, kept in survival.files.items() if other != number}
             found.append(Survival(others, survival.names))
@@ -232,8 +231,8 @@ class Disk:
         """Say in words what survives."""
         by_number = {number: name for name, number in self.names.items()}
         lines = [
-            f"{by_number.get(number, number)}: {moments.size} of {len(self.files[number].pending)} changes of its size, "
-            f"{moments.otherwise} of its bytes, but {moments.sectors}"
+            f"{by_number.get(number, number)}: of {len(self.files[number].pending)} changes the size of {moments.size}, "
+            f"bytes of {moments.otherwise}, but {moments.sectors}"
             for number, moments in survival.files.items()
             if self.files[number].pending
         ]

@@ -279,7 +279,6 @@ class RecordingDoor(ModelDoor):
 
     def sync_directory(self, path: str) -> None:
         """Note it; there is nothing to wait for."""
-        os.listdir(path)
         self.record(SyncDirectory(self._relative(path)))
 
     def rename(self, source: str, target: str) -> None:
@@ -305,12 +304,10 @@ class RecordingDoor(ModelDoor):
 
     def make_directories(self, path: str) -> None:
         """Make and note each that is new."""
-        missing = [path]
-        while not os.path.isdir(missing[-1]):
-            missing.append(os.path.dirname(missing[-1]))
+        missing = [directory for directory in (Path(path), *Path(path).parents) if not directory.is_dir()]
         super().make_directories(path)
-        for directory in reversed(missing[:-1]):
-            self.record(MakeDirectory(self._relative(directory)))
+        for directory in reversed(missing):
+            self.record(MakeDirectory(self._relative(str(directory))))
 
     def map_file(self, fd: int, size: int) -> Any:
         """A map that notes what is stored through it."""
