@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,14 +128,21 @@ class Campaign:
         self._boot = setting.boot if boot is None else boot
         self._before = before
 
-    def explore(self, *, every: int = 1, start: int = 0, power: int = 3, until_failure: bool = False) -> None:
-        """Check the crashes behind every ``every``-th change, with ``power`` mixtures of what a power cut may leave."""
+    def explore(
+        self, *, every: int = 1, start: int = 0, power: int = 3, each_prefix: bool = False, until_failure: bool = False
+    ) -> None:
+        """Check the crashes behind every ``every``-th change, with ``power`` mixtures of what a power cut may leave.
+
+        With ``each_prefix``, the process crash behind each change; with ``until_failure``, no more than one failure.
+        """
         for event, disk, known in self._moments():
+            crashes: Iterable[tuple[str, int]] = [("process crash", 0)] if each_prefix else []
             if event % every == start % every:
-                for kind, seed in self._crashes(event, disk, power):
-                    if until_failure and self._tally.failures:
-                        return
-                    self._try(Step(event, kind, seed), disk, known)
+                crashes = self._crashes(event, disk, power)
+            for kind, seed in crashes:
+                if until_failure and self._tally.failures:
+                    return
+                self._try(Step(event, kind, seed), disk, known)
 
     def explore_twice(self, crashes: int, *, every: int = 1, power: int = 1) -> None:
         """Go on behind some crashes, and check what a second one leaves."""

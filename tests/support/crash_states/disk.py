@@ -231,8 +231,8 @@ class Disk:
         """Say in words what survives."""
         by_number = {number: name for name, number in self.names.items()}
         lines = [
-            f"{by_number.get(number, number)}: of {len(self.files[number].pending)} changes the size of {moments.size}, "
-            f"bytes of {moments.otherwise}, but {moments.sectors}"
+            f"{by_number.get(number, number)}: of {len(self.files[number].pending)} changes the size of {moments.size}"
+            f", bytes of {moments.otherwise}, but {moments.sectors}"
             for number, moments in survival.files.items()
             if self.files[number].pending
         ]
