@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from comet_storage._format.group_record import GroupRecord, decode_group_file, encode_group_slot
 from comet_storage._format.limits import GROUP_FILE_BYTES, GROUP_SLOT_BYTES, PAGE_BYTES
 from comet_storage._os.door import Door
@@ -17,7 +19,10 @@ class Lease:
         self._path = path
         self._sequence = sequence
         self._fd = fd
+        self._record = GroupRecord()
         self._dirty = False
+        self._refused = False
+        self._storing = threading.RLock()
         # Whoever made the record may have died before its name was on the disk, so each lease sees to that once.
         self._name_synced = False
 
@@ -28,6 +33,10 @@ class Lease:
             AckError: the lease is lost: the record was deleted or replaced.
         """
         self.check()
+        with self._storing:
+            self._store(record)
+
+    def _store(self, record: GroupRecord) -> None:
         sequence = self._sequence + 1
         slot = encode_group_slot(sequence, record)
         self._door.failpoint("group.before_commit")
@@ -35,6 +44,7 @@ class Lease:
         self._door.failpoint("group.after_commit")
         # Only now: a write that failed may have torn its slot, and the next one may not replace the other.
         self._sequence = sequence
+        self._record = record
         self._dirty = True
 
     def check(self) -> None:
@@ -46,12 +56,17 @@ class Lease:
         """Return when the last commit is on the disk."""
         if self._dirty and self._fd >= 0:
             self._door.failpoint("group.before_sync")
+            if self._refused:
+                # The kernel takes what the disk refused for written, and would not try again.
+                with self._storing:
+                    self._store(self._record)
             self._dirty = False
             try:
                 self._door.sync_data(self._fd)
             except OSError:
-                self._dirty = True
+                self._dirty = self._refused = True
                 raise
+            self._refused = False
             if not self._name_synced:
                 self._door.sync_directory(self._path.rpartition("/")[0])
                 self._name_synced = True

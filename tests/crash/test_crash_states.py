@@ -42,7 +42,7 @@ STATES_MIN = 20_000
 """Of the long form."""
 
 EVERY, POWER = (3, 3) if FULL else (149, 1)
-FIRST_CRASHES, EVERY_SECOND = (24, 13) if FULL else (2, 83)
+FIRST_CRASHES, EVERY_SECOND = (12, 13) if FULL else (2, 83)
 
 SETTINGS = {
     setting.name: setting
@@ -57,6 +57,8 @@ SETTINGS = {
         Setting("no-boot-id", knows_boot=False),
         Setting("evicting", evicting=True, entry_bytes=90),
         Setting("rotating", entry_bytes=90),
+        Setting("failing", entry_bytes=90, failing=True),
+        Setting("shared-failing", shared=True, entry_bytes=90, failing=True),
         Setting("growing", segment_bytes=192 * 1024, entry_bytes=3000),
         Setting("counting", segment_bytes=64 * 1024, counts=(1, 700, 1500), turns=8),
     )
@@ -172,9 +174,6 @@ class ForgetfulDoor(RecordingDoor):
             forgotten = isinstance(event, SyncData) and self.forgets in self._name_of(event.file)
         if not forgotten:
             super().record(event)
-
-    def _name_of(self, file: int) -> str:
-        return next((name for name, number in self._names.items() if number == file), "")
 
 
 @pytest.mark.parametrize(

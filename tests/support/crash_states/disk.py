@@ -6,6 +6,8 @@ A process crash leaves everything. A power cut leaves what was synced; of the re
   neighbours hold, and if it was stored through a map perhaps half a store;
 - a file has the size of any such moment; where it was cut, nothing from before the cut comes back;
 - names come and go in any choice that keeps the order of changes of one name, and whose renames are whole.
+
+What a sync failed to write is not written by the next one: the kernel takes it for written.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from tests.support.crash_states.trace import (
     Allocate,
     Change,
     Create,
+    FailedSync,
     Link,
     MakeDirectory,
     Name,
@@ -33,6 +36,7 @@ from tests.support.crash_states.trace import (
 )
 
 SECTOR = 512
+PAGE = 4096
 _MODE = 0o600
 
 
@@ -74,6 +78,32 @@ class ModelFile:
     now: Contents = field(default_factory=Contents)
     synced: Contents = field(default_factory=Contents)
     pending: list[Write | Truncate | Allocate] = field(default_factory=list)
+    refused: list[Write] = field(default_factory=list)
+    """Stores that the disk refused, by page: they are written only together with a later store to their page."""
+
+    def apply(self, change: Write | Truncate | Allocate) -> None:
+        """Do what the change did."""
+        self.now.apply(change)
+        if isinstance(change, Write):
+            pages = range(change.offset // PAGE, (change.offset + len(change.data) - 1) // PAGE + 1)
+            self.pending += [write for write in self.refused if write.offset // PAGE in pages]
+            self.refused = [write for write in self.refused if write.offset // PAGE not in pages]
+        self.pending.append(change)
+
+    def sync(self) -> None:
+        """Bring to the disk what it did not refuse before."""
+        for change in self.pending:
+            self.synced.apply(change)
+        self.pending.clear()
+
+    def refuse(self) -> None:
+        """Do not, and never again."""
+        for change in self.pending:
+            if isinstance(change, Write):
+                self.refused += _by_page(change)
+            else:
+                self.synced.apply(change)
+        self.pending.clear()
 
 
 @dataclass(frozen=True)
@@ -143,13 +173,11 @@ class Disk:
     def apply(self, change: Change) -> None:
         """Do what the change did."""
         if isinstance(change, Write | Truncate | Allocate):
-            file = self.files[change.file]
-            file.now.apply(change)
-            file.pending.append(change)
+            self.files[change.file].apply(change)
         elif isinstance(change, SyncData):
-            file = self.files[change.file]
-            file.synced = file.now.copy()
-            file.pending.clear()
+            self.files[change.file].sync()
+        elif isinstance(change, FailedSync):
+            self.files[change.file].refuse()
         elif isinstance(change, SyncDirectory):
             kept = [name for name in self._pending_names if _directory(name) != change.path]
             for name in self._pending_names:
@@ -253,6 +281,17 @@ class Disk:
             else:
                 kept.add(index)
         return frozenset(kept)
+
+
+def _by_page(write: Write) -> list[Write]:
+    """One store as several, each within a page."""
+    pieces = []
+    offset, data = write.offset, write.data
+    while data:
+        size = PAGE - offset % PAGE
+        pieces.append(write._replace(offset=offset, data=data[:size]))
+        offset, data = offset + size, data[size:]
+    return pieces
 
 
 def _paths(change: Name) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -98,6 +99,12 @@ class SyncData(NamedTuple):
     file: int
 
 
+class FailedSync(NamedTuple):
+    """The disk refused: what was stored to a file is not on it, and the kernel takes it for written."""
+
+    file: int
+
+
 class MakeDirectory(NamedTuple):
     """A new directory."""
 
@@ -150,7 +157,7 @@ class Mark:
 
 
 Name = MakeDirectory | Create | Link | Rename | Unlink
-Change = Write | Truncate | Allocate | SyncData | Name | SyncDirectory
+Change = Write | Truncate | Allocate | SyncData | FailedSync | Name | SyncDirectory
 Event = Change | Mark
 
 
@@ -218,6 +225,8 @@ class RecordingDoor(ModelDoor):
         self.trace: list[Event] = []
         self.published = 0
         """What was last stored as a published position."""
+        self.refused: str | None = None
+        """Part of the name of a file of which the next sync fails."""
         self._root = str(root)
         self._names: dict[str, int] = {}
         self._open: dict[int, int] = {}
@@ -274,8 +283,13 @@ class RecordingDoor(ModelDoor):
         self.record(Truncate(self._open[fd], size))
 
     def sync_data(self, fd: int) -> None:
-        """Note it; there is nothing to wait for."""
-        self.record(SyncData(self._open[fd]))
+        """Note it; there is nothing to wait for. Fail once, if the test wants that."""
+        file = self._open[fd]
+        if self.refused is not None and self.refused in self._name_of(file):
+            self.refused = None
+            self.record(FailedSync(file))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.record(SyncData(file))
 
     def sync_directory(self, path: str) -> None:
         """Note it; there is nothing to wait for."""
@@ -330,7 +344,10 @@ class RecordingDoor(ModelDoor):
 
     def is_state_page(self, file: int) -> bool:
         """Whether the file is a shard's state page."""
-        return any(number == file and name.endswith(f"/{STATE_PAGE}") for name, number in self._names.items())
+        return self._name_of(file).endswith(f"/{STATE_PAGE}")
+
+    def _name_of(self, file: int) -> str:
+        return next((name for name, number in self._names.items() if number == file), "")
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._root)

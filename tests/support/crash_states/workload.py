@@ -13,6 +13,7 @@ from unittest import mock
 from comet_storage import (
     Client,
     CometConfig,
+    CometError,
     ConcurrencyConfig,
     Consumer,
     RetentionConfig,
@@ -52,6 +53,8 @@ class Setting:
     counts: tuple[int, ...] = (1, 1, 1, 2, 5, 40)
     """Entries of an append."""
     evicting: bool = False
+    failing: bool = False
+    """Some syncs fail."""
     turns: int = 24
 
     def config(self) -> CometConfig:
@@ -179,10 +182,17 @@ class Workload:
         self._append(1, client=client)
         self._promise("sync", client.sync)
 
-    def _promise(self, kind: str, make_durable: Callable[[], object]) -> None:
+    def _promise(self, kind: str, make_durable: Callable[[], object], *, closing: bool = False) -> None:
         # Acknowledgements of a consumer that died are made durable by whoever leases its shard next.
         self.door.record(Mark(kind, frozenset(self._acknowledged if self._leased else ())))
-        make_durable()
+        if self.setting.failing and not closing:
+            self.door.refused = self.chance.choice((None, ".segment", "/state", "/group-"))
+        try:
+            make_durable()
+        except CometError:
+            return
+        finally:
+            self.door.refused = None
         self.door.record(Mark(kind + " done"))
 
     def sync_offsets(self) -> None:
@@ -238,6 +248,6 @@ class Workload:
 
     def _close(self) -> None:
         """What was done with a client is durable when it has closed."""
-        # A client that wrote to no shard makes none durable.
+        # A client that wrote to no shard makes none durable; and one that is closed does not say what failed.
         kind = "sync" if self._wrote else "sync offsets"
-        self._promise(kind, lambda: [client.close() for client in self._clients])
+        self._promise(kind, lambda: [client.close() for client in self._clients], closing=True)
