@@ -40,7 +40,7 @@ format: $(STAMP) ## Format the code and apply the linter's safe corrections.
 	$(RUN) -m ruff format .
 
 # The long campaign may rightly outlast the test-suite's own time limit, which is there to catch a hang.
-crash: $(STAMP) ## Run the long kill -9 campaign: random instants, and every named failpoint.
+crash: $(STAMP) ## Run the long crash campaigns: kill -9 at random instants and every failpoint; power cuts anywhere.
 	COMET_CRASH_FULL=1 $(PYTEST) -o faulthandler_timeout=7200 tests/crash
 
 property: $(STAMP) ## Run the property tests with the deep profile (thousands of examples).

@@ -15,7 +15,7 @@ from comet_storage._groups.registry import changing_groups, register_group
 from comet_storage._groups.shard_cursor import frame_messages
 from comet_storage._log.latency import Appender
 from comet_storage._os import fork
-from comet_storage._os.door import DOOR, Door, storage_errors
+from comet_storage._os.door import DOOR, Door, storage_errors, sync_names
 from comet_storage._reporting import Reporting
 from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
@@ -28,6 +28,9 @@ from comet_storage.names import ShardName, parse_group, parse_shard_stream, pars
 from comet_storage.types import Accounting, MessageIDs, StreamMessage, message_ids
 
 _fork_page = fork.page
+
+_STREAM_LEVELS = 3
+"""Directories of a stream: its version's, its namespace's, and the log's."""
 
 
 class Client(Reporting):
@@ -182,17 +185,16 @@ class Client(Reporting):
         path = self._layout.group_file(stream, parse_group(group))
         directory = self._layout.stream_directory(stream)
         with self._lock, storage_errors(directory):
-            if group in self.groups(stream):
-                return
-            self._door.make_directories(directory)
-            with changing_groups(self._door, directory, self._settings.lock_timeout):
-                if group in self.groups(stream):
-                    return
-                for shard_id in self.shards(stream):
-                    self._start_group(stream, shard_id, group, start)
-                self._ledger.reserve_small(PAGE_BYTES, lambda: None)
-                register_group(self._door, path, group, start)
-                self._door.sync_directory(directory)
+            if group not in self.groups(stream):
+                self._door.make_directories(directory)
+                with changing_groups(self._door, directory, self._settings.lock_timeout):
+                    if group not in self.groups(stream):
+                        for shard_id in self.shards(stream):
+                            self._start_group(stream, shard_id, group, start)
+                        self._ledger.reserve_small(PAGE_BYTES, lambda: None)
+                        register_group(self._door, path, group, start)
+            # Whoever made the file, or the directories, may have died before their names were on the disk.
+            sync_names(self._door, directory, levels=_STREAM_LEVELS)
 
     def delete_group(self, stream: str, group: str) -> None:
         """Forget a consumer group and its offsets. Consumers of it that are open get AckError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 from comet_storage._format.group_record import GroupRecord, decode_group_file, encode_group_slot
 from comet_storage._format.limits import GROUP_FILE_BYTES, GROUP_SLOT_BYTES, PAGE_BYTES
@@ -15,13 +16,17 @@ from comet_storage.errors import AckError
 class Lease:
     """One live consumer's hold on a group's record of one shard."""
 
-    def __init__(self, door: Door, path: str, sequence: int, fd: int, *, made: bool) -> None:
+    def __init__(self, door: Door, path: str, sequence: int, fd: int) -> None:
         self._door = door
         self._path = path
         self._sequence = sequence
         self._fd = fd
+        self._record = GroupRecord()
         self._dirty = False
-        self._made = made
+        self._refused = False
+        self._storing = threading.RLock()
+        # Whoever made the record may have died before its name was on the disk, so each lease sees to that once.
+        self._name_synced = False
 
     def commit(self, record: GroupRecord) -> None:
         """Store the record in the older slot. It survives kill -9 at once, a power cut after :meth:`sync`.
@@ -30,12 +35,18 @@ class Lease:
             AckError: the lease is lost: the record was deleted or replaced.
         """
         self.check()
+        with self._storing:
+            self._store(record)
+
+    def _store(self, record: GroupRecord) -> None:
         sequence = self._sequence + 1
         slot = encode_group_slot(sequence, record)
         self._door.failpoint("group.before_commit")
         self._door.write(self._fd, slot, sequence % 2 * GROUP_SLOT_BYTES)
+        self._door.failpoint("group.after_commit")
         # Only now: a write that failed may have torn its slot, and the next one may not replace the other.
         self._sequence = sequence
+        self._record = record
         self._dirty = True
 
     def check(self) -> None:
@@ -53,6 +64,11 @@ class Lease:
     def sync(self) -> None:
         """Return when the last commit is on the disk."""
         if self._dirty and self._fd >= 0:
+            self._door.failpoint("group.before_sync")
+            if self._refused:
+                # The kernel takes what the disk refused for written, and would not try again.
+                with self._storing:
+                    self._store(self._record)
             self._dirty = False
             try:
                 self._door.sync_data(self._fd)
@@ -60,11 +76,12 @@ class Lease:
                 # Whoever holds the lease now has the file open as well; what was committed is in it.
                 self._sync_by_name()
             except OSError:
-                self._dirty = True
+                self._dirty = self._refused = True
                 raise
-            if self._made:
+            self._refused = False
+            if not self._name_synced:
                 self._door.sync_directory(self._path.rpartition("/")[0])
-                self._made = False
+                self._name_synced = True
 
     def _sync_by_name(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -89,12 +106,11 @@ def take_lease(door: Door, path: str, reserve: Reserve, initial: GroupRecord) ->
         if not door.try_lock(fd):
             door.close(fd)
             return None
-        made = door.descriptor_status(fd).size < GROUP_FILE_BYTES
-        if made:
+        if door.descriptor_status(fd).size < GROUP_FILE_BYTES:
             reserve(PAGE_BYTES, lambda: door.allocate(fd, 0, GROUP_FILE_BYTES))
         found = decode_group_file(door.read(fd, GROUP_FILE_BYTES, 0))
         sequence, record = found or (0, initial)
-        lease = Lease(door, path, sequence, fd, made=made)
+        lease = Lease(door, path, sequence, fd)
         record = GroupRecord(**{**record.__dict__, "generation": record.generation + 1})
         lease.commit(record)
     except BaseException:

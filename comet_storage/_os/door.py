@@ -281,6 +281,18 @@ def _status(found: os.stat_result) -> FileStatus:
     )
 
 
+def sync_names(door: Door, directory: str, *, levels: int) -> None:
+    """Return when the names in a directory are on the disk, and those of so many directories that lead to it.
+
+    The last of them is the log's own; its name is in a directory that is not, and that perhaps cannot be opened.
+    """
+    for _ in range(levels):
+        door.sync_directory(directory)
+        directory = directory.rpartition("/")[0]
+    with contextlib.suppress(OSError):
+        door.sync_directory(directory or "/")
+
+
 @contextlib.contextmanager
 def storage_errors(path: str) -> Iterator[None]:
     """Turn the operating system's errors into this package's, naming the path."""

@@ -231,11 +231,13 @@ class ActiveSegment:
         """Close the segment for good: store the index behind the frames and trim what was never published.
 
         1. The footer is written. A crash before: the index is rebuilt by walking.
-        2. The file is trimmed. A crash before: some preallocated blocks stay taken until retention.
+        2. The file is trimmed. A crash before: some preallocated blocks stay taken until retention. A crash behind it:
+           the ledger still counts them, until it is measured anew.
 
         Returns the bytes of blocks that were freed, at least roughly. The map is gone then; the flusher syncs the file
         by its name.
         """
+        self._door.failpoint("seal.before_footer")
         end, number = self.cursor
         footer = encode_footer(self.points, number, self.salt)
         if end + len(footer) <= self.allocated:
@@ -247,6 +249,7 @@ class ActiveSegment:
         self._door.failpoint("seal.before_trim")
         before = self._door.descriptor_status(self.fd).allocated
         self._door.truncate(self.fd, end)
+        self._door.failpoint("seal.after_trim")
         self.unmap()
         after = self._door.descriptor_status(self.fd)
         # Evicted meanwhile: the ledger does not count it any more.

@@ -10,6 +10,7 @@ from comet_storage._format.segment_header import SegmentHeader
 from comet_storage._format.state_page import (
     ACTIVE_SEGMENT,
     ALLOCATED,
+    CEILING,
     GENERATION,
     MAGIC_WORD,
     PAGE_MAGIC,
@@ -17,6 +18,7 @@ from comet_storage._format.state_page import (
     decode_ceiling,
     encode_durable,
 )
+from comet_storage._os.door import sync_names
 from comet_storage._os.locks import HOLDER_BYTES, LockFile
 from comet_storage._segment.active import END_MARK, ActiveSegment
 from comet_storage._segment.opening import begin_segment, prepare_segment, reopen_segment
@@ -32,6 +34,9 @@ OWNER_WAIT = 0.5
 
 _CEILING_OFFSET = HOLDER_BYTES
 _CEILING_BYTES = 512
+
+_LEVELS = 4
+"""Directories of a shard: its own, its version's, its namespace's, and the log's."""
 
 
 @dataclass
@@ -55,17 +60,13 @@ def segment_capacity(segment_size: int, frame_size: int) -> int:
 def open_lock(context: ShardContext) -> LockFile:
     """Make the shard's directory if need be, and open its lock file.
 
-    1. The directories are made and synced. A crash leaves an empty shard.
+    1. The directories are made. A crash leaves an empty shard.
     2. The lock file is made. The same.
     """
     layout = context.layout
     if not layout.exists():
         # Three directories and the lock file.
         context.reserve(4 * PAGE_BYTES, lambda: context.door.make_directories(layout.directory))
-        directory = layout.directory
-        for _ in range(3):
-            directory = directory.rpartition("/")[0]
-            context.door.sync_directory(directory)
     lock = LockFile(context.door, layout.owner_lock)
     context.held.append(lock)
     return lock
@@ -101,7 +102,11 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
     3. The new segment is begun (:func:`begin_segment`). A crash leaves it empty and last.
     4. The abandoned segment gets its end mark and loses its unused blocks. A crash leaves blocks taken.
     5. The lock file names this process and boot. A crash leaves a holder without a claim.
-    6. The page gets the new generation, then the hot words. A crash leaves a page that the next claim verifies.
+    6. A page of another boot loses its magic: its words are not of this boot, and nobody may take them for that. A
+       crash leaves a page that says nothing.
+    7. The page gets the new identity. A crash leaves the same, or in the same boot a page that the next claim verifies.
+    8. What this writer will rely on is synced. The same.
+    9. The page gets the hot words.
     """
     door, layout = context.door, context.layout
     for leftover in (layout.prepared, layout.prepared_ahead, layout.replacement):
@@ -125,15 +130,12 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
             active = _begun(context, tail)
         door.failpoint("claim.before_page")
         lock.write_holder(boot=door.boot_id().hex(), generation=generation)
+        if not evidence.same_page:
+            page.words[MAGIC_WORD] = 0
         page.write_identity(page.make_identity(generation))
         offset, number = active.cursor
         durable = _believable_durable(evidence, tail, offset + active.delta)
-        if durable != evidence.durable:
-            # The ceiling is relied on from here on, so it must be where a power cut cannot take it away.
-            page.write_durable(durable)
-            page.sync()
-            if page.made:
-                door.sync_directory(layout.directory)
+        _sync_what_counts(context, page, evidence, active, durable)
         page.publish(
             offset + active.delta,
             number,
@@ -149,6 +151,25 @@ def recover_shard(context: ShardContext, lock: LockFile) -> Claim:
             active.close()
         page.close()
         raise
+
+
+def _sync_what_counts(
+    context: ShardContext, page: WriterPage, evidence: Evidence, active: ActiveSegment, durable: Durable
+) -> None:
+    """Have on the disk what is relied on from here on: whoever made it may have died before it was synced."""
+    door, layout = context.door, context.layout
+    if durable != evidence.durable:
+        page.write_durable(durable)
+        page.sync()
+    elif not evidence.same_page or page.words[CEILING] < durable.ceiling:
+        # Only in this boot, and behind a sync of the slot, the word was raised to it.
+        page.sync()
+    if context.settings.sync_each_append:
+        door.sync_data(active.fd)
+        door.sync_directory(layout.directory)
+    if not durable.position:
+        # Nothing was ever flushed, so nobody may have synced the names that lead here.
+        sync_names(door, layout.directory, levels=_LEVELS)
 
 
 def _write_lock_ceiling(context: ShardContext, lock: LockFile, durable: Durable) -> None:

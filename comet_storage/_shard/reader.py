@@ -11,7 +11,7 @@ from comet_storage._format.limits import FRAME_HEADER_BYTES, INDEX_INTERVAL_BYTE
 from comet_storage._format.segment_header import SegmentHeader
 from comet_storage._os.door import Door
 from comet_storage._segment.file import Damage, Frame, SegmentFile
-from comet_storage._shard.layout import ShardLayout, holding
+from comet_storage._shard.layout import NUMBER_MAX, ShardLayout, holding
 from comet_storage._shard.page import ReaderPage
 from comet_storage._shard.pinned import PinnedViews
 from comet_storage.config import IndexingConfig
@@ -177,9 +177,11 @@ class ShardReader:
             offset, low = self._locate(segment, number, end)
             for found in self._walk(segment, offset, end, low, last=successor is None):
                 if isinstance(found, Damage):
-                    if found.next_number is not None and found.next_number > number:
-                        yield from self._missing(number, found.next_number, index)
-                        number = found.next_number
+                    # A header tells which number follows its frame, but not beyond what a later segment starts with.
+                    following = min(found.next_number or 0, NUMBER_MAX if successor is None else successor)
+                    if following > number:
+                        yield from self._missing(number, following, index)
+                        number = following
                     continue
                 following = found.header.first_entry + found.header.count
                 if found.header.first_entry >= self._note_at[0] or found.offset >= self._note_at[1]:

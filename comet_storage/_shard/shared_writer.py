@@ -169,6 +169,9 @@ class SharedShardWriter(ShardWriter):
             mapped=self._settings.mapped,
             allocated=self._words[ALLOCATED],
         )
+        if self._settings.sync_each_append:
+            # Whoever began it may have died before its name was on the disk.
+            self.context.door.sync_directory(self.context.layout.directory)
         old, self.active = self.active, fresh
         old.close()
 

@@ -253,9 +253,11 @@ class ShardWriter(ClaimedShard):
         offset, number = old.cursor
         self._rotating = True
         old.limit = 0
-        layout = self.context.layout
+        door, layout = self.context.door, self.context.layout
+        door.failpoint("rotate.before_page")
         self._words[ALLOCATED] = 0
         self._words[ACTIVE_SEGMENT] = number
+        door.failpoint("rotate.before_prepare")
         prepared = self._take_prepared(segment_capacity(self._settings.segment_size, size), old.step)
         if self.failure is not None:
             # In a child that was forked in the middle of this: the segment is the parent's to begin.
@@ -275,8 +277,9 @@ class ShardWriter(ClaimedShard):
         new.step = old.step
         if self._sync_each_append:
             # What is synced later must not be lost with its name or its header.
-            self.context.door.sync_data(new.fd)
-            self.context.door.sync_directory(layout.directory)
+            door.sync_data(new.fd)
+            door.sync_directory(layout.directory)
+        door.failpoint("rotate.before_switch")
         self.active = new
         self._rotating = False
         self.counters.rotations += 1

@@ -43,15 +43,22 @@ DOOR_POINTS = (
 SOURCE_POINTS = (
     "claim.before_segment",
     "claim.before_page",
+    "rotate.before_page",
+    "rotate.before_prepare",
     "rotate.before_header",
     "rotate.before_rename",
     "rotate.after_rename",
+    "rotate.before_switch",
+    "seal.before_footer",
     "seal.before_trim",
+    "seal.after_trim",
     "space.before_allocate",
     "evict.before_unlink",
     "group.before_commit",
+    "group.after_commit",
+    "group.before_sync",
 )
-"""Every ``failpoint("...")`` in the source; ``test_failpoints.py`` compares."""
+"""Every ``failpoint("...")`` in the source; ``test_kill_at_failpoints.py`` compares."""
 
 CRASH_POINTS = DOOR_POINTS + SOURCE_POINTS
 

@@ -42,7 +42,7 @@ def append_until_killed(
     chance = random.Random(writer)
     sequence = 0
     client = Client(directory, config, _door=door)
-    consumer = Consumer(client, GROUP, stream=GROUP_STREAM) if point == "group.before_commit" else None
+    consumer = Consumer(client, GROUP, stream=GROUP_STREAM) if point is not None and point.startswith("group") else None
     for turn in range(appends_max):
         entries = _batch(chance, writer, sequence, turn)
         ids = client.append(STREAM, entries)

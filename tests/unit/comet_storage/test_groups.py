@@ -140,3 +140,34 @@ def test_a_group_is_registered_once_and_leaves_no_temporary_file(tmp_path) -> No
     with pytest.raises(OSError, match="full"):
         register_group(FullDoor(), str(tmp_path / "group-other.json"), "other", "oldest")
     assert [entry.name for entry in tmp_path.iterdir()] == ["group-readers.json"]
+
+
+def test_what_a_failed_sync_left_is_stored_again_before_the_next_one(path) -> None:
+    """The kernel takes pages that the disk refused for written; a sync alone would not write them any more."""
+
+    class RefusingDoor(Door):
+        refused = True
+        written: list[bytes]
+
+        def sync_data(self, fd: int) -> None:
+            if self.refused:
+                raise OSError(errno.EIO, "refused")
+            super().sync_data(fd)
+
+        def write(self, fd: int, data: bytes, offset: int) -> None:
+            self.written = [*getattr(self, "written", []), data]
+            super().write(fd, data, offset)
+
+    door = RefusingDoor()
+    lease, _ = take_lease(door, path, free_reserve, GroupRecord()) or pytest.fail("no lease")
+    lease.commit(GroupRecord(offset=7))
+    with pytest.raises(OSError, match="refused"):
+        lease.sync()
+    door.refused = False
+    before = len(door.written)
+    lease.sync()
+    assert len(door.written) == before + 1
+    assert read_group_record(Door(), path) == GroupRecord(offset=7)
+    lease.sync()
+    assert len(door.written) == before + 1
+    lease.close()

@@ -30,6 +30,7 @@ from tests.support.small_log import (
     open_small,
     overwrite,
     read_all,
+    shard_directory,
 )
 
 BATCHES = [1, 3, 1, 2, 1, 4, 1, 2]
@@ -227,3 +228,21 @@ def test_bytes_behind_the_end_are_never_served(tmp_path) -> None:
         with open_small(directory) as client:
             fill(client, [2, 1], TOTAL)
             assert numbers_and_data(list(client.scan(SHARD))) == expected_data(TOTAL + 3)
+
+
+def test_a_header_whose_body_is_torn_hides_nothing_that_a_later_segment_holds(tmp_path) -> None:
+    """The volume went away and came back in the same boot: numbers of lost entries are given out to new ones."""
+    client = open_small(tmp_path)
+    total = fill(client, [1] * 6)
+    page = shard_directory(tmp_path) / "state"
+    old_page = page.read_bytes()
+    fill(client, [5], total)
+    crash(client)
+    frames = known_frames(tmp_path)
+    flip(frames[2].path, frames[2].end - 8, 1)
+    flip(frames[-1].path, frames[-1].end - 16, 1)
+    overwrite(page, 0, old_page)
+    with open_small(tmp_path) as client:
+        (new,) = client.append(SHARD, [b"new"])
+        assert new.entry_number == total
+        assert numbers_and_data(list(client.scan(SHARD)))[total] == b"new"
