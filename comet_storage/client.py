@@ -224,7 +224,7 @@ class Client(Reporting):
         path = self._layout.shard(name).group(parse_group(group))
         with self._reading(name) as reader:
             record = read_group_record(self._door, path) or GroupRecord()
-            return shard_accounting(record, reader.first_held(), reader.next_number())
+            return shard_accounting(record, reader.gone(record.offset), reader.next_number())
 
     def pending_bytes(self, stream: str, group: str) -> int:
         """Stored bytes that a group has still to get, to the nearest frame."""

@@ -135,6 +135,9 @@ class ShardModel:
         self.safe: list[tuple[int, int]] = []
         """Numbers that a power cut may not take: all below a number, and ranges above it."""
 
+    def __str__(self) -> str:
+        return f"segments {self.segments}, {len(self.numbers[self.held()])} entries, lost {self.lost}"
+
     def append(self, entries: Sequence[bytes], stamp: int) -> None:
         """Entries that the engine took."""
         self.numbers += range(self.next_number, self.next_number + len(entries))

@@ -150,9 +150,9 @@ class LogWorld:
 
     def close_client(self, holder: OpenClient) -> None:
         """Close a client in the regular way: what it wrote and acknowledged is durable then."""
-        written = list(holder.client._writers)
+        reachable, _ = self._writers_of(holder)
         holder.client.close()
-        for name in written:
+        for name in reachable:
             self.shards[name].make_safe()
         self._forget(holder, synced=True)
 
@@ -267,20 +267,28 @@ class LogWorld:
     # What a client's background thread, or its caller, does now and then.
 
     def sync(self, holder: OpenClient) -> None:
-        """Everything that the client wrote or acknowledged is durable."""
-        holder.client.sync()
-        self.synced(holder)
+        """Everything that the client wrote or acknowledged is durable, or the caller is told that it is not."""
+        self._synced(holder, outcome_of(holder.client.sync))
 
     def flush(self, holder: OpenClient) -> None:
         """What the flusher does every second."""
-        holder.client._flush()
-        self.synced(holder)
+        self._synced(holder, outcome_of(holder.client._flush))
         holder.client._grow_ahead()
         self.dirty.update(self.shards)
 
-    def synced(self, holder: OpenClient) -> None:
-        """Note what is durable now."""
-        for name in holder.client._writers:
+    def _writers_of(self, holder: OpenClient) -> tuple[list[str], list[str]]:
+        """The shards that a client writes, and those that it shared until another one came to own them."""
+        names = list(holder.client._writers)
+        owned = [name for name in names if self._refusal(holder, self.shards[name], forked=False) is not None]
+        return [name for name in names if name not in owned], owned
+
+    def _synced(self, holder: OpenClient, found: Outcome) -> None:
+        reachable, owned = self._writers_of(holder)
+        if owned:
+            assert found.error == "LogBusyError"
+            return
+        assert found.error is None
+        for name in reachable:
             self.shards[name].make_safe()
         for reader in self.consumers:
             if reader.holder is holder:
@@ -356,7 +364,7 @@ class LogWorld:
         self._look_before_recovery()
         holder = self.open_client(settings)
         for name, shard in self.shards.items():
-            self._learn_what_was_lost(holder.client, name, shard)
+            self._learn_what_was_lost(holder, name, shard)
         self._learn_what_is_stored()
         self.dirty.update(self.shards)
 
@@ -367,16 +375,23 @@ class LogWorld:
                 found = [(m.id.entry_number, m.data) for m in client.scan(name)]
                 self._check_survivors(shard, found)
 
-    def _learn_what_was_lost(self, client: Client, name: str, shard: ShardModel) -> None:
-        found = [(message.id.entry_number, message.data) for message in client.scan(name)]
+    def _learn_what_was_lost(self, holder: OpenClient, name: str, shard: ShardModel) -> None:
+        client = holder.client
+        entries: list[bytes] = []
+        if not self.segments(name):
+            # Only who appends finds out which number comes next.
+            entries = [b"the first after a power cut"]
+            assert not shard.numbers or not shard.is_safe(shard.numbers[-1])
+            client.append(name, entries)
+            shard.owner = None if holder.settings.shared else holder.key
+        found = [(message.id.entry_number, message.data) for message in client.scan(name)][: -1 if entries else None]
         self._check_survivors(shard, found)
         # A group without a record stands at 0, so its total is the next number.
-        next_number = client.shard_accounting(*_split(name), "nobody").total
+        next_number = client.shard_accounting(*_split(name), "nobody").total - len(entries)
         assert next_number >= shard.next_number, "a number could be given out twice"
         self.look_at_segments(name)
-        numbers = [number for number, _ in found]
-        self.tally["lost"] += len(shard.numbers[shard.held()]) - len(numbers)
-        shard.lose(numbers, next_number)
+        shard.lose([number for number, _ in found], next_number)
+        shard.append(entries, self.door.wall_ns)
 
     def _check_survivors(self, shard: ShardModel, found: list[tuple[int, bytes]]) -> None:
         kept = dict(found)
@@ -414,7 +429,7 @@ class LogWorld:
         self.dirty.add(name)
         first = found[0] if found else 0
         if shard.segments:
-            assert found, f"all segments of {name} are gone"
+            assert found or not self._bound_holds, f"all segments of {name} are gone"
             if self._bound_holds:
                 assert [number for number in shard.segments if number >= first and number not in found] == []
         assert first >= shard.first or not shard.numbers
