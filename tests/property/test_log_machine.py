@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from comet_storage import BatchTooLarge, Client, EntryTooLarge, InvalidEntryError, ReadOnlyError
 from comet_storage.types import MessageID
 from tests.support.log_groups import EVERYTHING, GroupWorld
 from tests.support.log_model import DELIVERED, REJECTED
-from tests.support.log_world import APPEND_BYTES_MAX, ENTRY_BYTES_MAX, ClientSettings, LogSettings, OpenClient, OpenConsumer
+from tests.support.log_world import (
+    APPEND_BYTES_MAX,
+    ENTRY_BYTES_MAX,
+    ClientSettings,
+    LogSettings,
+    OpenClient,
+    OpenConsumer,
+)
 
 KIB = 1024
 SHARDS = ("alpha:v1:shard:0000", "alpha:v1:shard:0001", "beta:v1:shard:0003")
@@ -24,6 +38,8 @@ GROUPS = ("readers", "watchers")
 CLIENTS_MAX = 3
 CONSUMERS_MAX = 4
 BATCH_ENTRIES_MAX = 10_000
+RUNS = 16
+RUNS_DEEP = 2_400
 
 _FILLER = bytes(range(256)) * (ENTRY_BYTES_MAX // 256 + 2)
 
@@ -66,7 +82,7 @@ logs = st.sampled_from(
 class LogMachine(RuleBasedStateMachine):
     """Rules call the engine through a world that compares each answer with its model; invariants compare everything."""
 
-    tally: Counter[str] = Counter()
+    tally: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +108,7 @@ class LogMachine(RuleBasedStateMachine):
             self.world.close()
             self.tally.update(self.world.tally)
         self.tally["runs"] += 1
+        self.tally["runs of 50 steps"] += self.steps > 50
         self.tally["steps"] += self.steps
 
     # Who acts.
@@ -333,12 +350,16 @@ class LogMachine(RuleBasedStateMachine):
         assert found == (model.numbers[model.held(start)] if model else [])
 
 
+@pytest.mark.slow
 def test_a_log_behaves_like_lists() -> None:
-    """Whatever is done to it."""
-    LogMachine.tally = Counter()
+    """Whatever is done to it: 16 runs of up to 50 steps; in the deep profile 2,400, which say what happened in them."""
+    LogMachine.tally.clear()
     profile = settings.default
-    run_state_machine_as_test(
-        LogMachine,
-        settings=settings(profile, max_examples=profile.max_examples // 2, stateful_step_count=50),
-    )
-    print(dict(LogMachine.tally))
+    deep = profile.max_examples >= RUNS_DEEP
+    runs = RUNS_DEEP if deep else RUNS
+    run_state_machine_as_test(LogMachine, settings=settings(profile, max_examples=runs, stateful_step_count=50))
+    assert LogMachine.tally["runs"] >= runs
+    if deep:
+        print(dict(sorted(LogMachine.tally.items())))
+        for happened in ("delivered", "rejected", "skipped", "evicted", "lost", "forks", "leases", "rotations"):
+            assert LogMachine.tally[happened], f"nothing was shown about {happened}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 PENDING, DELIVERED, REJECTED, SKIPPED, EVICTED, CORRUPT, LOST = range(7)
 CLASSES = ("pending", "delivered", "rejected", "skipped", "evicted", "corrupt", "lost")
@@ -187,5 +188,5 @@ class ShardModel:
         self.stamps = [self.stamps[index] for index in keep]
         self.next_number = next_number
         edges = [self.first - 1, *found, next_number]
-        self.lost = [(low + 1, high) for low, high in zip(edges, edges[1:], strict=False) if low + 1 < high]
+        self.lost = [(low + 1, high) for low, high in pairwise(edges) if low + 1 < high]
         self.make_safe()

@@ -1,7 +1,7 @@
 """A real log with several clients beside its model: each call is made to both, and their answers are compared.
 
-Clients of one process stand for processes of their own: locks belong to descriptors, so one client does not get in where
-another one is, and a client that is let go of without being closed leaves what ``kill -9`` leaves.
+Clients of one process stand for processes of their own: locks belong to descriptors, so one client does not get in
+where another one is, and a client that is let go of without being closed leaves what ``kill -9`` leaves.
 """
 
 from __future__ import annotations
@@ -188,8 +188,7 @@ class LogWorld:
         shard = self._shard(stream) if entries else self.shards.get(stream, ShardModel())
         expected = self._refusal(holder, shard, forked=forked) if entries else None
         shaped = [_SHAPES[index % len(_SHAPES)](entry) for index, entry in enumerate(entries)]
-        call: Callable[[], Any] = lambda: list(holder.client.append(stream, shaped))
-        found = self.in_child(call) if forked else outcome_of(call)
+        found = self._call(lambda: list(holder.client.append(stream, shaped)), forked=forked)
         shard_id = int(stream[-4:])
         if self._taken(stream, found, expected, shard_id, entries) and not forked and not holder.settings.shared:
             shard.owner = holder.key
@@ -199,8 +198,7 @@ class LogWorld:
     def append_to_lane(self, holder: OpenClient, stream: str, entries: Sequence[bytes], *, forked: bool) -> None:
         """By the lane writer: the first lane that nobody else owns, or the last one, which is everybody's."""
         lanes = holder.client.lanes(stream)
-        call: Callable[[], Any] = lambda: list(lanes.append(entries))
-        found = self.in_child(call) if forked else outcome_of(call)
+        found = self._call(lambda: list(lanes.append(entries)), forked=forked)
         if found.error is not None:
             self._refused(found.error, None)
             return
@@ -321,6 +319,9 @@ class LogWorld:
 
     # The end of processes and machines.
 
+    def _call(self, call: Callable[[], Any], *, forked: bool) -> Outcome:
+        return self.in_child(call) if forked else outcome_of(call)
+
     def in_child(self, call: Callable[[], Any]) -> Outcome:
         """The call in a forked child, which ends without closing anything."""
         into, out = os.pipe()
@@ -340,7 +341,7 @@ class LogWorld:
                 os._exit(0)
         os.close(out)
         with os.fdopen(into, "rb") as pipe:
-            outcome, memory = pickle.load(pipe)
+            outcome, memory = pickle.load(pipe)  # noqa: S301 - from this process's own child
         os.waitpid(pid, 0)
         self.door.remember(memory)
         self.tally["forks"] += 1
@@ -419,7 +420,7 @@ class LogWorld:
         directory = self.shard_directory(name)
         if not directory.is_dir():
             return []
-        return sorted(int(found[:20]) for found in os.listdir(directory) if found.endswith(".segment"))
+        return sorted(int(found.name[:20]) for found in directory.glob("*.segment"))
 
     def look_at_segments(self, name: str) -> None:
         """See what was evicted: the oldest segments, and no others."""
@@ -468,7 +469,7 @@ class LogWorld:
         """Bytes of the blocks of everything in the log's directory."""
         total = self.directory.stat().st_blocks
         for folder, directories, files in os.walk(self.directory):
-            total += sum(os.lstat(os.path.join(folder, name)).st_blocks for name in [*directories, *files])
+            total += sum(Path(folder, name).lstat().st_blocks for name in [*directories, *files])
         return total * BLOCK_BYTES
 
     def check_bound(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from comet_storage import Accounting, Client, Consumer
+from tests.support.power_door import PowerDoor
 from tests.support.small_log import (
     GROUP,
     SHARD,
@@ -16,6 +19,7 @@ from tests.support.small_log import (
     copy_log,
     crash,
     fill,
+    memory_directory,
     open_small,
     segment_paths,
 )
@@ -32,6 +36,12 @@ class RecordingDoor(BootedDoor):
     def sync_data(self, fd: int) -> None:
         """Note it."""
         self.synced.add(self.descriptor_status(fd).inode)
+
+
+@pytest.fixture
+def tmp_path(tmp_path) -> Iterator[Path]:
+    """In memory, where an inode number is not used again soon."""
+    yield from memory_directory(tmp_path)
 
 
 @pytest.fixture
@@ -102,3 +112,22 @@ def test_a_jump_over_lost_numbers_is_synced_although_no_entry_follows(tmp_path) 
         list(client.scan(SHARD))
         _, begun = segment_paths(tmp_path / "before")
         assert begun.stat().st_ino in door.synced
+
+
+def test_no_power_cut_gives_the_record_of_a_deleted_group_to_a_new_one(tmp_path) -> None:
+    """What the old group had acknowledged is read by the new one of the same name."""
+    for seed in range(12):
+        directory = tmp_path / f"before{seed}"
+        directory.mkdir(mode=0o700)
+        door = PowerDoor(1, directory)
+        client = open_small(directory, door=door)
+        fill(client, [3])
+        assert consumed(client).delivered == 3
+        client.sync()
+        client.delete_group(STREAM, GROUP)
+        consumer = Consumer(client, GROUP, stream=STREAM)
+        assert len(consumer.read()) == 3
+        door.cut_power(directory, tmp_path / f"after{seed}", random.Random(seed))
+        crash(client)
+        with open_small(tmp_path / f"after{seed}", door=BootedDoor()) as after:
+            assert after.accounting(STREAM, GROUP).delivered == 0
