@@ -108,7 +108,7 @@ class LogMachine(RuleBasedStateMachine):
             self.world.close()
             self.tally.update(self.world.tally)
         self.tally["runs"] += 1
-        self.tally["runs of 50 steps"] += self.steps > 50
+        self.tally["runs of 50 steps"] += self.steps >= 50
         self.tally["steps"] += self.steps
 
     # Who acts.
