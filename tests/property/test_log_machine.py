@@ -67,6 +67,7 @@ clients = st.builds(
     shared=st.booleans(),
     durability=st.sampled_from(["process", "process", "always"]),
     write_method=st.sampled_from(["auto", "pwrite"]),
+    codec=st.sampled_from(["none", "zstd"]),
 )
 logs = st.sampled_from(
     [

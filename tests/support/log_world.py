@@ -20,7 +20,16 @@ from typing import Any, NoReturn
 
 import pytest
 
-from comet_storage import Client, CometConfig, CometError, ConcurrencyConfig, Consumer, RetentionConfig, StorageConfig
+from comet_storage import (
+    Client,
+    CometConfig,
+    CometError,
+    CompressionConfig,
+    ConcurrencyConfig,
+    Consumer,
+    RetentionConfig,
+    StorageConfig,
+)
 from comet_storage._format.segment_header import decode_segment_header
 from comet_storage.types import MessageID
 from tests.support.log_model import Place, ShardModel
@@ -51,6 +60,7 @@ class ClientSettings:
     shared: bool = False
     durability: str = "process"
     write_method: str = "auto"
+    codec: str = "none"
 
 
 @dataclass(eq=False)
@@ -116,6 +126,7 @@ class LogWorld:
     def config(self, settings: ClientSettings) -> CometConfig:
         """A client's configuration."""
         return CometConfig(
+            compression=CompressionConfig(codec=settings.codec, min_compress_size=64),
             storage=StorageConfig(
                 max_file_size=self.settings.segment_bytes,
                 sync_interval=300,
