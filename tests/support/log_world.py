@@ -278,10 +278,14 @@ class LogWorld:
 
     def sync(self, holder: OpenClient) -> None:
         """Everything that the client wrote or acknowledged is durable, or the caller is told that it is not."""
-        self._synced(holder, outcome_of(holder.client.sync))
+        if self._synced(holder, outcome_of(holder.client.sync)):
+            for reader in self.consumers:
+                if reader.holder is holder:
+                    for shard_id in reader.places:
+                        self.stored(reader.stream, reader.group, shard_id)[:-1] = []
 
     def flush(self, holder: OpenClient) -> None:
-        """What the flusher does every second."""
+        """What the flusher does every second; acknowledgements it makes durable only now and then."""
         self._synced(holder, outcome_of(holder.client._flush))
         holder.client._grow_ahead()
         self.dirty.update(self.shards)
@@ -292,18 +296,13 @@ class LogWorld:
         owned = [name for name in names if self._refusal(holder, self.shards[name], forked=False) is not None]
         return [name for name in names if name not in owned], owned
 
-    def _synced(self, holder: OpenClient, found: Outcome) -> None:
+    def _synced(self, holder: OpenClient, found: Outcome) -> bool:
+        """Note that the shards of a client are durable, unless another client keeps it from some of them."""
         reachable, owned = self._writers_of(holder)
-        if owned:
-            assert found.error == "LogBusyError"
-            return
-        assert found.error is None
-        for name in reachable:
+        assert found.error == ("LogBusyError" if owned else None)
+        for name in reachable if not owned else ():
             self.shards[name].make_safe()
-        for reader in self.consumers:
-            if reader.holder is holder:
-                for shard_id in reader.places:
-                    self.stored(reader.stream, reader.group, shard_id)[:-1] = []
+        return not owned
 
     def rotate(self, holder: OpenClient) -> None:
         """Close the active segments of a client."""
