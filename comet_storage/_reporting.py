@@ -79,12 +79,12 @@ class Reporting(Engine):
         """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""
         layout = self._layout.shard(name)
         with self._reading(name) as reader:
-            next_number, first_held = reader.next_number(), reader.first_held()
+            next_number = reader.next_number()
             lags = [0]
             for group in groups:
                 record = read_group_record(self._door, layout.group(group))
                 if record is not None:
-                    lags.append(shard_accounting(record, first_held, next_number).pending)
+                    lags.append(shard_accounting(record, reader.gone(record.offset), next_number).pending)
             return next_number - reader.lost_ever(), len(layout.segments()), max(lags)
 
     def _disk_state(self, *, failing: bool) -> DiskState:

@@ -209,9 +209,9 @@ class Client(Reporting):
         ):
             with contextlib.suppress(FileNotFoundError):
                 self._door.unlink(path)
+                self._door.sync_directory(directory)
             for name in self._names(stream):
-                with contextlib.suppress(FileNotFoundError):
-                    self._door.unlink(self._layout.shard(name).group(group))
+                self._remove_record(name, group)
 
     def accounting(self, stream: str, group: str) -> Accounting:
         """What became of every entry number of a group, summed over the shards of the stream."""
@@ -226,7 +226,7 @@ class Client(Reporting):
         path = self._layout.shard(name).group(parse_group(group))
         with self._reading(name) as reader:
             record = read_group_record(self._door, path) or GroupRecord()
-            return shard_accounting(record, reader.first_held(), reader.next_number())
+            return shard_accounting(record, reader.gone(record.offset), reader.next_number())
 
     def pending_bytes(self, stream: str, group: str) -> int:
         """Stored bytes that a group has still to get, to the nearest frame."""
@@ -241,8 +241,7 @@ class Client(Reporting):
 
     def _start_group(self, stream: str, shard_id: int, group: str, start: str) -> None:
         name = ShardName(*parse_stream(stream), shard_id)
-        with contextlib.suppress(FileNotFoundError):
-            self._door.unlink(self._layout.shard(name).group(group))
+        self._remove_record(name, group)
         with self._reading(name) as reader:
             number = reader.next_number() if start == "newest" else reader.first_held() or 0
         if number:
@@ -253,6 +252,13 @@ class Client(Reporting):
                     found[0].sync()
                 finally:
                     found[0].close()
+
+    def _remove_record(self, name: ShardName, group: str) -> None:
+        """Remove a group's record of a shard, so that no power cut gives it to a later group of the same name."""
+        layout = self._layout.shard(name)
+        with contextlib.suppress(FileNotFoundError):
+            self._door.unlink(layout.group(group))
+            self._door.sync_directory(layout.directory)
 
     def _names(self, stream: str) -> list[ShardName]:
         """The shards that a name stands for: one, or all of a stream."""

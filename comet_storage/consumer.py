@@ -209,7 +209,7 @@ class Consumer:
             numbers[shard_id].append(number)
         with self._lock:
             self._check_open()
-            self._commit({shard: _ranges(sorted(found)) for shard, found in numbers.items()}, kind)
+            self._commit({shard: _ranges(sorted(set(found))) for shard, found in numbers.items()}, kind)
 
     def _commit(self, acknowledged: dict[int, list[tuple[int, int]]], kind: int) -> None:
         """Check all shards before any changes, so that an error changes nothing."""

@@ -208,7 +208,8 @@ def _begun(context: ShardContext, tail: Tail) -> ActiveSegment:
         salt=prepared.salt,
         first_entry=tail.next_number,
         base_position=tail.position,
-        lost_from=tail.lost_from,
+        # As at a rotation: an empty segment is replaced, and what it told of a loss goes on.
+        lost_from=min(tail.lost_from, old.lost_from) if old and old.first_entry == tail.next_number else tail.lost_from,
         lost_total=(old.lost_total if old else 0) + tail.next_number - tail.valid_number,
         capacity=prepared.capacity,
         created_ns=context.door.wall_clock_ns(),

@@ -32,10 +32,12 @@ def flush_writer(writer: ShardWriter) -> None:
         durable = writer.page.durable() or writer.ceiling.durable
         ceiling = writer.ceiling.ahead(writer.page, number)
     writer.pace(position)
-    if durable.position == position and durable.ceiling >= ceiling:
+    # A segment that was begun to jump over lost numbers may be empty: then the number alone tells that it is new.
+    is_known = (durable.position, durable.number) == (position, number)
+    if is_known and durable.ceiling >= ceiling:
         writer.flushed_at = started
         return
-    if durable.position != position:
+    if not is_known:
         segments = [active]
         if durable.number < active:
             names = layout.segments()

@@ -73,6 +73,13 @@ class ShardReader:
         segments = self._layout.segments()
         return segments[0] if segments else None
 
+    def gone(self, number: int) -> list[Gap]:
+        """Why numbers from ``number`` on are missing that lie before everything held."""
+        self._segments = self._layout.segments()
+        if not self._segments:
+            return [Gap(number, max(number, self.next_number()), "evicted")]
+        return list(self._evicted(number))
+
     def held(self) -> int:
         """Entries still held; numbers lost in power cuts do not count, damaged ones do."""
         segments = self._layout.segments()

@@ -267,7 +267,8 @@ class ShardWriter(ClaimedShard):
             salt=prepared.salt,
             first_entry=number,
             base_position=offset + old.delta,
-            lost_from=number,
+            # An empty segment is replaced by one of the same name, which has to tell of the same loss.
+            lost_from=old.header.lost_from if old.first_entry == number else number,
             lost_total=old.header.lost_total,
             capacity=prepared.capacity,
             created_ns=self._now(),

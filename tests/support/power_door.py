@@ -47,12 +47,15 @@ class PowerDoor(QuickDoor):
             for entry in os.scandir(folder):
                 if entry.is_dir():
                     continue
-                if durable.get(entry.name) != entry.inode() and chance.random() < 0.4:
-                    # The name itself was not synced.
-                    continue
                 now = Path(entry.path).read_bytes()
                 synced = self._contents.get(entry.inode(), b"")
-                (copied / entry.name).write_bytes(_survivor(synced, now, chance))
+                survivor = _survivor(synced, now, chance)
+                if durable.get(entry.name) != entry.inode() and chance.random() < 0.4:
+                    # The name itself was not synced: it is missing, or still the file's that was replaced.
+                    if entry.name not in durable:
+                        continue
+                    survivor = self._contents.get(durable[entry.name], b"")
+                (copied / entry.name).write_bytes(survivor)
                 (copied / entry.name).chmod(0o600)
 
 

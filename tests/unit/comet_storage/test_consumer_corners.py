@@ -48,6 +48,15 @@ def test_a_range_of_acknowledgements_does_not_deliver_what_was_damaged(client, t
     assert (found.total, found.delivered, found.corrupt, found.pending) == (3, 2, 1, 0)
 
 
+def test_an_id_that_is_named_twice_acknowledges_no_other(client) -> None:
+    """Three ids between the first and the third number are not the three numbers."""
+    ids = client.append(SHARD, [b"first", b"second", b"third"])
+    with Consumer(client, "readers", stream=STREAM) as consumer:
+        consumer.read()
+        consumer.ack(ids[0], ids[2], ids[2])
+        assert [message.data for message in consumer.read()] == [b"second"]
+
+
 def test_max_bytes_bounds_the_messages_of_all_shards_together(client) -> None:
     """Only the first message of a read may be larger; every shard gets to be the first one."""
     for shard in range(3):
