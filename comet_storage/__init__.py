@@ -45,7 +45,15 @@ from comet_storage.names import (
     shard_stream_name,
 )
 from comet_storage.statistics import CometStats, Health
-from comet_storage.types import Accounting, MessageID, MessageIDs, StreamMessage
+from comet_storage.types import (
+    Accounting,
+    Eviction,
+    MessageID,
+    MessageIDs,
+    RetentionStats,
+    ShardRetentionStats,
+    StreamMessage,
+)
 
 __all__ = [
     "Accounting",
@@ -61,7 +69,10 @@ __all__ = [
     "Consumer",
     "CorruptLogError",
     "EntryTooLarge",
+    "Eviction",
     "Health",
+=======
+>>>>>>> 74958e3 (Evict by age, size, floor and priority; keep a log clock and a history of evictions)
     "InvalidEntryError",
     "InvalidStreamName",
     "LaneWriter",
@@ -73,8 +84,10 @@ __all__ = [
     "ReadOnlyError",
     "ReentrantAppendError",
     "RetentionConfig",
+    "RetentionStats",
     "ShardLostError",
     "ShardOwnedError",
+    "ShardRetentionStats",
     "StorageConfig",
     "StorageIOError",
     "StreamMessage",

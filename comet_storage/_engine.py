@@ -21,6 +21,8 @@ from comet_storage._log.metadata import load_metadata, open_metadata
 from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
+from comet_storage._retention.keeper import Keeper
+from comet_storage._retention.recorded_policy import record_policy
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
@@ -75,7 +77,15 @@ class Engine:
             min_free_bytes=config.retention.min_free_bytes,
             lock_timeout=self._settings.lock_timeout,
         )
-        self._ledger.close_orphan = self._close_orphan
+        self._keeper = Keeper(
+            door,
+            self._layout,
+            self._ledger,
+            asked.retention if asked is not None else None,
+            metadata.when_full if metadata else config.retention.when_full,
+        )
+        self._keeper.evictor.close_orphan = self._close_orphan
+        self._policy_to_record = asked.retention if asked is not None else None
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -103,6 +113,7 @@ class Engine:
                     writer = ShardWriter(context, wait=wait)
                 self._writers[key] = writer
                 self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
+                self._record_policy()
                 self._start_flusher()
             return writer
 
@@ -168,6 +179,9 @@ class Engine:
         while self._writers:
             _, writer = self._writers.popitem()
             close_writer(writer, self._closed_error())
+        if not self.read_only:
+            with contextlib.suppress(CometError):
+                self._keeper.clock.save()
         self._ledger.close()
 
     def _open_cursors(self) -> list[ShardCursor]:
@@ -184,6 +198,7 @@ class Engine:
             self._ledger.reserve,
             self._ledger.release,
             self._wake_flusher,
+            self._keeper.clock.now_ns,
         )
 
     def _new_reader(self, name: ShardName) -> ShardReader:
@@ -208,7 +223,7 @@ class Engine:
             close_writer(ShardWriter(self._context(name), wait=0), self._closed_error())
 
     def _close_orphan(self, name: ShardName) -> bool:
-        """Close the active segment of a shard that nobody writes. Called under the ledger's lock."""
+        """Close the active segment of a shard that nobody writes, and leave the next one without unused blocks."""
         if str(name) in self._writers:
             return False
         try:
@@ -218,7 +233,8 @@ class Engine:
         try:
             writer.rotate()
             writer.finish_closed()
-        except CometError:
+            self._ledger.release(writer.active.trim)
+        except (CometError, OSError):
             return False
         finally:
             writer.release(self._closed_error())
@@ -250,8 +266,18 @@ class Engine:
                 cursor.lease.sync()
             except OSError as error:
                 errors.append(error)
+        try:
+            self._keeper.tend(self._writers.values())
+        except CometError as error:
+            errors.append(error)
         if errors:
             raise errors[0]
+
+    def _record_policy(self) -> None:
+        """Leave this writer's retention settings to those that look after the log without any of their own."""
+        config, self._policy_to_record = self._policy_to_record, None
+        if config is not None:
+            record_policy(self._door, self._layout, self._ledger, config)
 
     def _grow_ahead(self) -> None:
         for writer in list(self._writers.values()):

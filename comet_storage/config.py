@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from comet_storage.errors import ConfigError
+from comet_storage.errors import ConfigError, InvalidStreamName
+from comet_storage.names import parse_stream
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -18,8 +19,11 @@ MAX_FILE_SIZE_MAX = 3 * GIB
 ENTRY_BYTES_MAX = 256 * MIB
 SYNC_INTERVAL_MIN = 0.01
 DURATION_MAX = 300
+AGE_MAX = 100 * 366 * 86400
 LANES_MAX = 1024
 AUTOMATIC_FILE_SIZE_MAX = 64 * MIB
+LEAST_SEGMENTS = 2
+"""Segments that a shard cannot do without: the one being written, and the one before it until it is evicted."""
 SMALL_FILES_BYTES = 256 * KIB
 """Room kept aside for pages, locks, group records and directories, and for the steps of eviction itself."""
 
@@ -88,23 +92,56 @@ class ConcurrencyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionConfig:
-    """What the log may take of the disk."""
+    """What the log may take of the disk, and how long it keeps what.
 
+    Only closed segments go, whole, and in a shard always the oldest first. Data that a consumer group has not
+    acknowledged is protected (``protect_unconsumed``) from everything but ``force_delete_after`` and the bound.
+    """
+
+    max_age: float | timedelta | None = None
+    """Seconds after which data goes. None or 0: no limit."""
     max_total_size: int = 1 * GIB
     """Bound on the allocated bytes of every file and directory of the log."""
-    when_full: str = "evict_oldest"
-    """``evict_oldest``: the oldest closed segments go, counted. ``reject_new``: appends fail with LogFullError."""
+    max_shard_size: int | None = None
+    """Bytes of a shard's segments beyond which its oldest go. None or 0: no limit."""
+    cleanup_interval: float | timedelta = 900.0
+    """Seconds between two looks at ages. 0: only when :meth:`Client.force_retention_cleanup` is called."""
+    min_files_to_keep: int = 2
+    """Segments of a shard, the one being written included, that age and ``max_shard_size`` leave alone."""
+    protect_unconsumed: bool = True
+    """Keep what a consumer group has still to acknowledge, as long as the bound allows it."""
+    force_delete_after: float | timedelta | None = None
+    """Seconds after which data goes, acknowledged or not. None or 0: never."""
     min_free_bytes: int = 0
-    """Free bytes of the volume below which the log takes no new blocks."""
+    """Free bytes of the volume below which the log takes no new blocks, and gives back what is not protected."""
+    when_full: str = "evict_oldest"
+    """``evict_oldest``: at the bound the oldest data goes, counted. ``reject_new``: only what every group has
+    acknowledged goes, and when there is none, appends fail with LogFullError."""
+    priorities: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Priority of streams (``"traces:v1": 1``), 0 where none is given: when space is needed, streams of lower priority
+    are evicted first."""
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for every broken rule."""
         if self.max_total_size < 1:
             yield f"retention.max_total_size is {self.max_total_size}: must be positive"
+        for name in ("max_age", "force_delete_after", "cleanup_interval"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= seconds(value) <= AGE_MAX:
+                yield f"retention.{name} is {value}: must be 0 to {AGE_MAX} seconds"
+        for name in ("max_shard_size", "min_files_to_keep", "min_free_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                yield f"retention.{name} is {value}: must be 0 or more"
         if self.when_full not in {"evict_oldest", "reject_new"}:
             yield f"retention.when_full is {self.when_full!r}: must be 'evict_oldest' or 'reject_new'"
-        if self.min_free_bytes < 0:
-            yield f"retention.min_free_bytes is {self.min_free_bytes}: must be 0 or more"
+        for stream in self.priorities:
+            try:
+                canonical = ":".join(parse_stream(stream)) == stream
+            except InvalidStreamName:
+                canonical = False
+            if not canonical:
+                yield f"retention.priorities names {stream!r}: must be a stream such as 'traces:v1'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +167,34 @@ class CometConfig:
         if self.storage.max_file_size is not None:
             return self.storage.max_file_size
         share = self.retention.max_total_size // (8 * self.concurrency.lanes)
+        if self.retention.max_shard_size:
+            share = min(share, self.retention.max_shard_size // 8)
         return max(MAX_FILE_SIZE_MIN, min(AUTOMATIC_FILE_SIZE_MAX, share // 4096 * 4096))
 
     def least_total_size(self) -> int:
-        """The smallest ``max_total_size`` with which one shard can be written: two segments and the small files."""
-        return 2 * self.segment_size() + SMALL_FILES_BYTES
+        """The smallest ``max_total_size`` that these settings can be kept with.
+
+        One shard's segments, as many as are to be kept and at least two, and the small files.
+        """
+        return self._least_segments() * self.segment_size() + SMALL_FILES_BYTES
+
+    def _least_segments(self) -> int:
+        return max(LEAST_SEGMENTS, self.retention.min_files_to_keep)
+
+    def _contradictions(self) -> Iterator[str]:
+        """Yield a sentence for every two settings that cannot both be."""
+        least, size = self.least_total_size(), self.segment_size()
+        if self.retention.max_total_size < least:
+            yield (
+                f"retention.max_total_size is {self.retention.max_total_size}: these settings need at least "
+                f"{least} ({self._least_segments()} segments of {size} and {SMALL_FILES_BYTES})"
+            )
+        shard = self.retention.max_shard_size
+        if shard and shard < LEAST_SEGMENTS * size:
+            yield (
+                f"retention.max_shard_size is {shard}: these settings need at least {LEAST_SEGMENTS * size} "
+                f"({LEAST_SEGMENTS} segments of {size})"
+            )
 
     def validate(self) -> None:
         """Check every rule.
@@ -146,11 +206,8 @@ class CometConfig:
         try:
             for section in (self.storage, self.concurrency, self.retention):
                 problems += section.problems()
-            if not problems and self.retention.max_total_size < self.least_total_size():
-                problems.append(
-                    f"retention.max_total_size is {self.retention.max_total_size}: these settings need at least "
-                    f"{self.least_total_size()} (two segments of {self.segment_size()} and {SMALL_FILES_BYTES})"
-                )
+            if not problems:
+                problems += self._contradictions()
         except (TypeError, AttributeError) as error:
             raise ConfigError(f"configuration has a value of a wrong type: {error}") from error
         if problems:

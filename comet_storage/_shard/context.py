@@ -40,3 +40,5 @@ class ShardContext:
     """Calls what gives blocks back and returns how many bytes, and tells the ledger."""
     wake: Callable[[], None]
     """Asks the flusher to look at :meth:`ShardWriter.grow_ahead` soon. Safe in signal handlers."""
+    log_time: Callable[[], int]
+    """The log clock, nanoseconds: by it segments grow old."""

@@ -259,6 +259,7 @@ class ShardWriter(ClaimedShard):
             capacity=prepared.capacity,
             created_ns=self._now(),
             shard_name=str(self.name),
+            created_log_ns=self.context.log_time(),
         )
         new = begin_segment(prepared, layout.segment(number), header)
         new.step = old.step
@@ -353,14 +354,18 @@ class ShardWriter(ClaimedShard):
         with contextlib.suppress(CometError), self.turn():
             self.active.limit = 0
 
-    def rotate(self) -> None:
+    def rotate(self, *, begun_before: int | None = None) -> None:
         """Close the active segment if it holds entries, so that it can be evicted.
+
+        Args:
+            begun_before: leave it open if it was begun after this time of the log clock.
 
         Raises:
             CometError: the writer is lost or closed, or there is no room for a new segment.
         """
         with self.exclusive() as active:
-            if active.cursor[1] > active.first_entry:
+            young = begun_before is not None and active.header.created_log_ns > begun_before
+            if active.cursor[1] > active.first_entry and not young:
                 self._rotate(0)
 
     def finish_closed(self) -> None:

@@ -48,7 +48,9 @@ SOURCE_POINTS = (
     "rotate.after_rename",
     "seal.before_trim",
     "space.before_allocate",
+    "evict.before_record",
     "evict.before_unlink",
+    "evict.after_unlink",
     "group.before_commit",
 )
 """Every ``failpoint("...")`` in the source; ``test_failpoints.py`` compares."""
