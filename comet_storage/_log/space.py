@@ -32,6 +32,8 @@ _LEDGER_OFFSET = HOLDER_BYTES
 _MEASURE_INTERVAL = 10.0
 _MEASURE_RESERVATIONS = 512
 """So many new names make the directories grow by less than what is kept aside for it."""
+_MEASURE_SHARE = 20
+"""What is refused may be measured for, if that takes no more than this part of the time."""
 _SETTLE_SECONDS = 5.0
 """How long a filesystem may take to show as free what was deleted, before more is deleted for the same need."""
 _TRIES = 3
@@ -54,6 +56,7 @@ class SpaceLedger:
         self._thread_lock = threading.RLock()
         self._holding = False
         self._measured_at = door.monotonic()
+        self._measuring = 0.0
         self._settling: list[tuple[float, int]] = []
         self.evict: Callable[[int, Need], None] = lambda _size, _need: None
         """Deletes segments until so many bytes are free, or as far as it may, each told to :meth:`freed`. Set by the
@@ -79,27 +82,32 @@ class SpaceLedger:
         self._reserve(size, allocate, SMALL_FILES_BYTES // 4, 0)
 
     def _reserve(self, size: int, allocate: Callable[[], None], aside: int, floor: int) -> None:
-        nested = self._holding
-        if nested:
-            # What eviction itself needs comes from the room kept aside for it, and comes back many times over.
-            aside = floor = 0
-        with self.locked() as fd, storage_errors(self._layout.root):
-            self._make_room(fd, size, self.bound - aside, nested=nested)
-            for tries_left in reversed(range(_TRIES)):
-                if size:
-                    self._keep_free(size, floor, nested=nested)
-                used, count = self._read(fd) or (self.measure(), 0)
-                self._write(fd, used + size, count + 1)
-                self._door.failpoint("space.before_allocate")
-                try:
-                    allocate()
-                except BaseException as error:
-                    # A full volume may have given a part.
-                    self._write(fd, self.measure())
-                    if nested or not tries_left or not _is_full(error) or not self._evicted_for_volume(size):
-                        raise
-                else:
-                    return
+        # Under the thread's lock, or another thread's hold would be taken for this one's.
+        with self._thread_lock, storage_errors(self._layout.root):
+            nested = self._holding
+            if nested:
+                # What eviction itself needs comes from the room kept aside for it, and comes back many times over.
+                aside = floor = 0
+            with self.locked() as fd:
+                self._make_room(fd, size, self.bound - aside, nested=nested)
+                self._take(fd, size, allocate, floor, nested=nested)
+
+    def _take(self, fd: int, size: int, allocate: Callable[[], None], floor: int, *, nested: bool) -> None:
+        for tries_left in reversed(range(_TRIES)):
+            if size:
+                self._keep_free(size, floor, nested=nested)
+            used, count = self._read(fd) or (self.measure(), 0)
+            self._write(fd, used + size, count + 1)
+            self._door.failpoint("space.before_allocate")
+            try:
+                allocate()
+            except BaseException as error:
+                # A full volume may have given a part.
+                self._write(fd, self.measure())
+                if nested or not tries_left or not _is_full(error) or not self._evicted_for_volume(size):
+                    raise
+            else:
+                return
 
     def release(self, free: Callable[[], int]) -> None:
         """Give blocks back by calling ``free``, which returns how many bytes.
@@ -150,17 +158,18 @@ class SpaceLedger:
         found = self._read(fd)
         used = found[0] if found else 0
         if found is None or used + size > limit or found[1] >= _MEASURE_RESERVATIONS:
-            now = self._door.monotonic()
             # At the bound every allocation comes here.
-            if found is None or found[1] >= _MEASURE_RESERVATIONS or now - self._measured_at >= _MEASURE_INTERVAL:
-                self._measured_at = now
-                used = self.measure()
-                self._write(fd, used)
+            since = self._door.monotonic() - self._measured_at
+            if found is None or found[1] >= _MEASURE_RESERVATIONS or since >= _MEASURE_INTERVAL:
+                used = self._measure_anew(fd)
         if used + size <= limit:
             return
         if not nested:
             self.evict(used + size - limit, "bound")
             used = self._used(fd)
+        if used + size > limit and self._door.monotonic() - self._measured_at >= _MEASURE_SHARE * self._measuring:
+            # Before anything is refused: somebody may have deleted files by hand.
+            used = self._measure_anew(fd)
         if used + size > limit:
             why = (
                 "when_full is 'reject_new'" if self._when_full == "reject_new" else "everything in it is being written"
@@ -170,6 +179,14 @@ class SpaceLedger:
                 f"the log is at its bound of {self.bound} bytes (max_total_size) and {why}; nothing was stored, and "
                 "appends go on when there is room: have consumers acknowledge, raise the bound, or use fewer shards",
             )
+
+    def _measure_anew(self, fd: int) -> int:
+        started = self._door.monotonic()
+        used = self.measure()
+        self._write(fd, used)
+        self._measured_at = self._door.monotonic()
+        self._measuring = self._measured_at - started
+        return used
 
     def _keep_free(self, size: int, floor: int, *, nested: bool) -> None:
         """Have the volume leave ``floor`` bytes behind ``size``; what is full is told before it is tried."""

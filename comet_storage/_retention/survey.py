@@ -74,9 +74,17 @@ class Survey:
 
     def _names(self, name: ShardName, min_files: int) -> list[int]:
         names = self._listed.get(name)
-        if names is None or len(names) < max(min_files, 1) + _FEW_FILES:
+        if names is None or len(names) < max(min_files, 1) + _FEW_FILES or not self._exists(name, names[-1]):
             names = self._listed[name] = self._layout.shard(name).segments()[::-1]
         return names
+
+    def _exists(self, name: ShardName, first: int) -> bool:
+        """Whether a segment is still there: if the oldest is, then all that were listed with it are."""
+        try:
+            self._door.status(self._path(name, first))
+        except FileNotFoundError:
+            return False
+        return True
 
     def _sealed(self, name: ShardName, names: list[int]) -> Iterator[Sealed]:
         """The closed segments, oldest first; ``names`` gets shorter by those that are gone."""
@@ -85,7 +93,7 @@ class Survey:
             try:
                 status = self._door.status(self._path(name, first))
             except FileNotFoundError:
-                # Another process was here.
+                # Somebody who takes no lock was here.
                 names.pop()
                 continue
             yield Sealed(first, end, self._closed(name, names), status.allocated)

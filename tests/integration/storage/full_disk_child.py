@@ -26,7 +26,7 @@ def config(write_method: str) -> CometConfig:
     """Settings under which the volume, and not the log's bound, is the limit."""
     return CometConfig(
         storage=StorageConfig(max_file_size=1 << 20, write_method=write_method, sync_interval=0.02),
-        retention=RetentionConfig(max_total_size=1 << 30),
+        retention=RetentionConfig(max_total_size=1 << 30, when_full="reject_new"),
     )
 
 
