@@ -85,6 +85,7 @@ class Engine:
             metadata.when_full if metadata else config.retention.when_full,
         )
         self._keeper.evictor.close_orphan = self._close_orphan
+        self._keeper.evictor.finish_closed = self._finish_closed
         self._policy_to_record = asked.retention if asked is not None else None
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
@@ -239,6 +240,11 @@ class Engine:
         finally:
             writer.release(self._closed_error())
         return True
+
+    def _finish_closed(self) -> None:
+        for writer in list(self._writers.values()):
+            with contextlib.suppress(CometError, OSError):
+                writer.finish_closed()
 
     def _start_flusher(self) -> None:
         if self._flusher is None and not self._closed:

@@ -140,6 +140,8 @@ class ShardRetentionStats:
     """Entries that each consumer group has still to get."""
     evicted_entries: int = 0
     """Entries that retention has deleted, since the shard began."""
+    pinned_bytes: int = 0
+    """Blocks of evicted segments that somebody has still open. They count as the log's."""
 
 
 @dataclass(frozen=True)
@@ -162,3 +164,5 @@ class RetentionStats:
     free_bytes: int = 0
     """What the volume has left for this process."""
     evicted_entries: int = 0
+    pinned_bytes: int = 0
+    """Sums over the shards."""

@@ -29,7 +29,15 @@ def shard_stats(
         newest_entry=_appended(reader, following - 1) if following > first else None,
         consumer_lag=lags,
         evicted_entries=sum(each.entries for each in _held_back(history, first)),
+        pinned_bytes=sum(_allocated(door, path) for path in layout.all_pinned()),
     )
+
+
+def _allocated(door: Door, path: str) -> int:
+    try:
+        return door.status(path).allocated
+    except FileNotFoundError:
+        return 0
 
 
 def log_stats(
@@ -48,6 +56,7 @@ def log_stats(
         shard_stats=shards,
         free_bytes=free_bytes,
         evicted_entries=sum(shard.evicted_entries for shard in shards.values()),
+        pinned_bytes=sum(shard.pinned_bytes for shard in shards.values()),
     )
 
 

@@ -49,6 +49,7 @@ SOURCE_POINTS = (
     "seal.before_trim",
     "space.before_allocate",
     "evict.before_record",
+    "evict.before_rename",
     "evict.before_unlink",
     "evict.after_unlink",
     "group.before_commit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from comet_storage._format.eviction_history import (
@@ -53,7 +54,7 @@ def test_the_history_stays_short_and_loses_no_number() -> None:
         assert len(history) <= HISTORY_RANGES_MAX
         assert sum(each.entries for each in history) == total
         assert [each.first for each in history] == sorted({each.first for each in history})
-        assert all(one.end <= other.first for one, other in zip(history, history[1:], strict=False))
+        assert all(one.end <= other.first for one, other in itertools.pairwise(history))
     assert history[-1].until_ns == 499 * 2 * JOIN_NS
     assert (history[0].since_ns, history[0].first <= 2) == (0, True)
 

@@ -147,9 +147,14 @@ def test_the_slots_are_where_the_format_says() -> None:
     reading = ClockReading(b"0123456789abcdef", 1, 2, 3)
     slot = encode_clock_slot(4, reading)
     assert len(slot) == 512
-    assert slot[:56].hex() == (
-        "434c434b" + "28000000" + "0400000000000000" + b"0123456789abcdef".hex() + "01" + "00" * 7 + "02" + "00" * 7
-    ) + "03" + "00" * 7
+    assert (
+        slot[:56].hex()
+        == (
+            "434c434b" + "28000000" + "0400000000000000" + b"0123456789abcdef".hex() + "01" + "00" * 7 + "02" + "00" * 7
+        )
+        + "03"
+        + "00" * 7
+    )
     data = bytes(1536) + slot + encode_clock_slot(5, reading._replace(log_ns=9))
     assert decode_clock(data) == (5, reading._replace(log_ns=9))
     assert decode_clock(b"") is None
