@@ -544,15 +544,17 @@ def test_size_limits_count_the_file_that_is_written_and_respect_protection(tmp_p
 def test_what_was_deleted_unread_is_counted_and_is_no_lag(tmp_path) -> None:
     """Flaw 21 of the original: reads jumped ahead without a word, and the lag went on counting what was gone."""
     door = ManualDoor()
-    with open_log(tmp_path, door, force_delete_after=4.5 * HOUR) as client:
-        with Consumer(client, "slow", stream=STREAM) as slow:
-            fill(client, door, 10)
-            client.force_retention_cleanup()
-            assert slow.lag(0) == 5
-            assert [message.id.entry_number for message in slow.read(count=100)] == [5, 6, 7, 8, 9]
-            found = client.accounting(STREAM, "slow")
-            assert (found.evicted, found.pending, found.total) == (5, 5, 10)
-            assert [(each.first, each.last) for each in client.evictions(STREAM, "slow")] == [(0, 4)]
+    with (
+        open_log(tmp_path, door, force_delete_after=4.5 * HOUR) as client,
+        Consumer(client, "slow", stream=STREAM) as slow,
+    ):
+        fill(client, door, 10)
+        client.force_retention_cleanup()
+        assert slow.lag(0) == 5
+        assert [message.id.entry_number for message in slow.read(count=100)] == [5, 6, 7, 8, 9]
+        found = client.accounting(STREAM, "slow")
+        assert (found.evicted, found.pending, found.total) == (5, 5, 10)
+        assert [(each.first, each.last) for each in client.evictions(STREAM, "slow")] == [(0, 4)]
 
 
 @pytest.mark.slow
