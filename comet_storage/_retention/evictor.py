@@ -17,9 +17,9 @@ from comet_storage.names import ShardName
 
 _ORPHANS_SECONDS = 1.0
 """How often shards are asked whether they still have a writer, where all that could go has gone."""
-PINNED_SHARE = 16
-"""This part of the bound may be taken by evicted segments that somebody has open; of the others the names go, and the
-blocks when they are closed."""
+PINNED_SHARE = 8
+"""This part of the bound may be taken by segments that were evicted while somebody had them open; of the others the
+names go, and the blocks when they are closed."""
 CHUNK = 16
 """Segments that go before the ledger is let go again, so that appends of others need not wait for all of them."""
 
@@ -64,9 +64,11 @@ class Evictor:
             for name in shards:
                 self._find_pinned(name)
             closed = [self.close_orphan(name) for name in shards]
-            size -= self._let_go()
-            if any(closed) and size > 0:
-                self._free(size, need)
+            if any(closed):
+                size -= self._free(size, need)
+        if size > 0:
+            # Rather than refusing an append: what is left has its names removed, whoever has it open.
+            self._let_go(at_most=0)
 
     def evict_overdue(self, name: ShardName, most: int = CHUNK) -> int:
         """Delete up to ``most`` segments of a shard that age or size condemn. Takes the ledger's lock.
@@ -128,17 +130,18 @@ class Evictor:
         """Find segments of a shard that another process set aside; it may have died since."""
         self._pinned += (path for path in self._layout.shard(name).all_pinned() if path not in self._pinned)
 
-    def _let_go(self) -> int:
+    def _let_go(self, at_most: int | None = None) -> int:
         """Unlink those evicted segments that nobody has open any more, and return how many bytes that gave.
 
-        So that idle readers cannot take the log's room, those beyond a part of the bound are unlinked all the same.
+        So that idle readers cannot take the log's room, at most so many bytes are kept for them.
         """
+        at_most = self._ledger.bound // PINNED_SHARE if at_most is None else at_most
         pinned, self._pinned = self._pinned, []
         freed, kept = 0, 0
         for path in reversed(pinned):
             try:
                 allocated = self._door.status(path).allocated
-                if kept + allocated <= self._ledger.bound // PINNED_SHARE and self._door.is_open_elsewhere(path):
+                if kept + allocated <= at_most and self._door.is_open_elsewhere(path):
                     kept += allocated
                     self._pinned.insert(0, path)
                 else:
