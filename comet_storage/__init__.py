@@ -71,8 +71,6 @@ __all__ = [
     "EntryTooLarge",
     "Eviction",
     "Health",
-=======
->>>>>>> 74958e3 (Evict by age, size, floor and priority; keep a log clock and a history of evictions)
     "InvalidEntryError",
     "InvalidStreamName",
     "LaneWriter",

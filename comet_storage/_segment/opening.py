@@ -61,9 +61,12 @@ class PreparedSegment:
         """Let go of it and remove the file. Returns the bytes of blocks that were freed."""
         linked = self.is_linked()
         self.close()
+        if not linked:
+            # The name may be another's by now.
+            return 0
         with contextlib.suppress(FileNotFoundError):
             self.door.unlink(self.path)
-        return self.allocated if linked else 0
+        return self.allocated
 
 
 def prepare_segment(

@@ -282,7 +282,7 @@ class ShardWriter(ClaimedShard):
         if prepared is not None and prepared.capacity == capacity and prepared.is_linked():
             return prepared
         if prepared is not None:
-            prepared.discard()
+            self.context.release(prepared.discard)
         return prepare_segment(
             self.context.door,
             self.context.layout.prepared,
@@ -305,13 +305,17 @@ class ShardWriter(ClaimedShard):
             reserve=self.context.reserve,
             step=active.step,
         )
-        if self._fills:
-            with storage_errors(self.context.layout.directory):
-                prepared.fill()
-        with self.exclusive():
-            self._prepared, prepared = prepared, self._prepared
-        if prepared is not None:
-            prepared.discard()
+        left: PreparedSegment | None = prepared
+        try:
+            if self._fills:
+                with storage_errors(self.context.layout.directory):
+                    prepared.fill()
+            with self.exclusive():
+                self._prepared, left = prepared, self._prepared
+        finally:
+            # Also when the turn was not had in time: an open file without a name keeps its blocks, uncounted.
+            if left is not None:
+                self.context.release(left.discard)
 
     def _sync_active(self, offset: int, stop: int) -> None:
         try:
