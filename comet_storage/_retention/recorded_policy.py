@@ -22,7 +22,7 @@ _FILE = "retention.json"
 _FILE_BYTES_MAX = 64 * 1024
 _ELSEWHERE = frozenset({"max_total_size", "when_full"})
 """Fixed by ``log.json`` for everybody."""
-_NAMES = frozenset(field.name for field in dataclasses.fields(RetentionConfig)) - _ELSEWHERE
+_NAMES = tuple(field.name for field in dataclasses.fields(RetentionConfig) if field.name not in _ELSEWHERE)
 _DURATIONS = ("max_age", "cleanup_interval", "force_delete_after")
 
 

@@ -580,3 +580,24 @@ def test_consumers_bounds_and_fewest_files_are_heeded_by_default(tmp_path) -> No
         assert len(list((tmp_path / "log").rglob("*.segment"))) == 2
         fill(client, door, 300)
         assert client.allocated_bytes() <= SMALL_FILES_BYTES + 60 * SEGMENT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("segment", [SEGMENT, 64 * 1024, 1 << 20])
+def test_the_least_that_a_configuration_demands_is_enough_to_write_for_ever(segment, tmp_path) -> None:
+    """One shard, many times the bound, in small entries and in entries of a segment's size."""
+    needed = CometConfig(storage=StorageConfig(max_file_size=segment, sync_interval=300)).least_total_size()
+    settings = CometConfig(
+        storage=StorageConfig(max_file_size=segment, sync_interval=300),
+        retention=RetentionConfig(max_total_size=needed),
+    )
+    with Client(tmp_path / "log", settings) as client, Consumer(client, "slow", stream=STREAM):
+        stored = 0
+        while stored < 6 * needed:
+            for size in (segment // 2, 100, segment - 2000):
+                client.append(SHARD, [bytes(size)])
+                stored += size
+        assert client.allocated_bytes() <= needed
+        found = client.accounting(STREAM, "slow")
+        assert (found.evicted + found.pending, found.corrupt) == (found.total, 0)
+        assert found.pending == len(held(client)) > 0
