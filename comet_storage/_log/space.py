@@ -164,9 +164,11 @@ class SpaceLedger:
                 used = self._measure_anew(fd)
         if used + size <= limit:
             return
-        if not nested:
-            self.evict(used + size - limit, "bound")
-            used = self._used(fd)
+        for _ in range(0 if nested else _TRIES):
+            # Once more where the record of what went took the room that it gave.
+            if used + size > limit:
+                self.evict(used + size - limit, "bound")
+                used = self._used(fd)
         if used + size > limit and self._door.monotonic() - self._measured_at >= _MEASURE_SHARE * self._measuring:
             # Before anything is refused: somebody may have deleted files by hand.
             used = self._measure_anew(fd)

@@ -121,6 +121,7 @@ class Evictor:
         else:
             self._pinned.append(aside)
             freed = self._let_go()
+        self._survey.gone(name, segment.first)
         if not recorded:
             with contextlib.suppress(OSError, CometError):
                 self.histories.record(name, segment.first, segment.end, reason)

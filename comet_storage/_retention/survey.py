@@ -68,6 +68,12 @@ class Survey:
         found = (self.active_segment(name) for name in self._layout.all_shards())
         return max((each[0] for each in found if each is not None), default=0)
 
+    def gone(self, name: ShardName, first: int) -> None:
+        """Note that a shard's oldest segment was evicted."""
+        names = self._listed.get(name)
+        if names and names[-1] == first:
+            names.pop()
+
     def forget(self, name: ShardName) -> None:
         """List a shard anew when it is next asked for."""
         self._listed.pop(name, None)
@@ -97,8 +103,7 @@ class Survey:
                 names.pop()
                 continue
             yield Sealed(first, end, self._closed(name, names), status.allocated)
-            if names and names[-1] == first:
-                names.pop()
+            self.gone(name, first)
 
     def _closed(self, name: ShardName, names: list[int]) -> int:
         """When the oldest segment was closed: when the next one, or the first behind it that can tell, was begun."""

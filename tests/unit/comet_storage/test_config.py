@@ -108,7 +108,7 @@ def test_a_shard_has_to_hold_two_segments() -> None:
 @pytest.mark.parametrize("name", ["traces", "traces:v1:shard:0000", "traces:v1:shard:*", "", "a:b:c"])
 def test_priorities_are_given_to_streams(name) -> None:
     """A name that is no stream's is named."""
-    with pytest.raises(ConfigError, match="retention.priorities names"):
+    with pytest.raises(ConfigError, match=r"retention\.priorities names"):
         CometConfig(retention=RetentionConfig(priorities={name: 1})).validate()
     CometConfig(retention=RetentionConfig(priorities={"traces:v1": -1})).validate()
 
