@@ -181,7 +181,7 @@ class Engine:
             _, writer = self._writers.popitem()
             close_writer(writer, self._closed_error())
         if not self.read_only:
-            with contextlib.suppress(CometError):
+            with contextlib.suppress(CometError, OSError):
                 self._keeper.clock.save()
         self._ledger.close()
 

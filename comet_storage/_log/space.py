@@ -247,16 +247,29 @@ class SpaceLedger:
             if self._holding and self._lock_file is not None:
                 yield self._lock_file.fd
                 return
-            if self._lock_file is None:
-                with storage_errors(self._layout.log_lock):
-                    self._lock_file = LockFile(self._door, self._layout.log_lock)
+            lock = self._opened()
             try:
-                self._lock_file.acquire(max(0.0, deadline - self._door.monotonic()))
+                self._acquire(lock, deadline)
                 self._holding = True
-                yield self._lock_file.fd
+                yield lock.fd
             finally:
                 self._holding = False
-                self._lock_file.release()
+                lock.release()
+
+    def _opened(self) -> LockFile:
+        if self._lock_file is None:
+            with storage_errors(self.path):
+                self._lock_file = LockFile(self._door, self.path)
+        return self._lock_file
+
+    def _acquire(self, lock: LockFile, deadline: float) -> None:
+        with storage_errors(self.path):
+            try:
+                lock.acquire(max(0.0, deadline - self._door.monotonic()))
+            except OSError:
+                # Its directory is gone, say: the next time the file is opened anew.
+                self.close()
+                raise
 
     def _used(self, fd: int) -> int:
         found = self._read(fd)

@@ -39,8 +39,7 @@ class LockFile:
             if self.is_named():
                 return True
             # Deleted or replaced before the lock was had: this lock protects nothing. Take the one that has the name.
-            self._door.close(self.fd)
-            self.locked = False
+            self.close()
             self.fd = self._door.open(self.path, write=True, create=True)
 
     def acquire(self, timeout: float) -> None:

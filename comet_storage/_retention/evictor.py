@@ -149,6 +149,8 @@ class Evictor:
                     freed += self._unlink(path)
             except FileNotFoundError:
                 continue
+            except OSError:
+                self._pinned.insert(0, path)
         return freed
 
     def _unlink(self, path: str) -> int:

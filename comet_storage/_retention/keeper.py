@@ -9,7 +9,7 @@ from comet_storage._format.limits import SEGMENT_HEADER_BYTES
 from comet_storage._log.clock import SAVE_SECONDS, LogClock
 from comet_storage._log.layout import LogLayout
 from comet_storage._log.space import SpaceLedger
-from comet_storage._os.door import Door
+from comet_storage._os.door import Door, as_storage_error
 from comet_storage._retention.evictor import CHUNK, Evictor
 from comet_storage._retention.policy import Rules
 from comet_storage._retention.recorded_policy import load_policy
@@ -84,6 +84,8 @@ class Keeper:
                 step()
             except CometError as error:
                 errors.append(error)
+            except OSError as error:
+                errors.append(as_storage_error(error, self._layout.root))
         if errors:
             raise errors[0]
 

@@ -34,7 +34,12 @@ class Survey:
             groups = self._layout.groups(stream)
             namespace, version = parse_stream(stream)
             for shard_id in self._layout.shards(stream):
-                yield self.shard(ShardName(namespace, version, shard_id), rules, groups)
+                try:
+                    facts = self.shard(ShardName(namespace, version, shard_id), rules, groups)
+                except OSError:
+                    # A directory that cannot be read must not keep the others from making room.
+                    continue
+                yield facts
 
     def shard(self, name: ShardName, rules: Rules, groups: list[str] | None = None) -> ShardFacts:
         """One shard."""
@@ -102,6 +107,8 @@ class Survey:
                 # Somebody who takes no lock was here.
                 names.pop()
                 continue
+            except OSError:
+                return
             yield Sealed(first, end, self._closed(name, names), status.allocated)
             self.gone(name, first)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comet_storage import Client, CometConfig, Consumer, LogFullError, RetentionConfig, StorageConfig
+from comet_storage import Client, CometConfig, CometError, Consumer, LogFullError, RetentionConfig, StorageConfig
 from comet_storage._os.door import Door
 from comet_storage.config import SMALL_FILES_BYTES
 from tests.support.engine import ManualDoor
@@ -601,3 +602,50 @@ def test_the_least_that_a_configuration_demands_is_enough_to_write_for_ever(segm
         found = client.accounting(STREAM, "slow")
         assert (found.evicted + found.pending, found.corrupt) == (found.total, 0)
         assert found.pending == len(held(client)) > 0
+
+
+class SickDoor(ManualDoor):
+    """A disk on which one directory cannot be listed and some names cannot be removed."""
+
+    unreadable = ""
+    sticky = ""
+
+    def list_directory(self, path: str) -> list[str]:
+        """List, or refuse."""
+        if self.unreadable and path.endswith(self.unreadable):
+            raise OSError(errno.EIO, "sick", path)
+        return super().list_directory(path)
+
+    def unlink(self, path: str) -> None:
+        """Unlink, or refuse."""
+        if self.sticky and self.sticky in path:
+            raise OSError(errno.EIO, "sick", path)
+        super().unlink(path)
+
+
+def test_a_shard_that_cannot_be_read_does_not_keep_the_others_from_making_room(tmp_path) -> None:
+    """Nor does a file that cannot be removed: the next one goes instead."""
+    door = SickDoor()
+    bound = SMALL_FILES_BYTES + 40 * SEGMENT
+    with open_log(tmp_path, door, max_total_size=bound) as client:
+        fill(client, door, 5, shard=f"{STREAM}:shard:0007")
+        fill(client, door, 5)
+        door.unreadable, door.sticky = "shard-0007", "pinned-00000000000000000003"
+        fill(client, door, 100)
+        assert held(client)[-1] == 104
+        assert client.allocated_bytes() <= bound
+        door.unreadable = door.sticky = ""
+        assert held(client, f"{STREAM}:shard:0007") == [0, 1, 2, 3, 4]
+        fill(client, door, 2)
+        assert list((tmp_path / "log").rglob("pinned-*")) == []
+
+
+def test_a_log_that_is_gone_is_told_in_the_words_of_this_package(tmp_path) -> None:
+    """The background round raises a CometError, which the flusher notes."""
+    door = ManualDoor()
+    with open_log(tmp_path, door, max_age=HOUR, min_free_bytes=1) as client:
+        fill(client, door, 1)
+        (tmp_path / "log").rename(tmp_path / "elsewhere")
+        door.now += HOUR
+        with pytest.raises(CometError):
+            client._keeper.tend([])
