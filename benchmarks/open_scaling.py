@@ -57,9 +57,10 @@ def forget_ledger(directory: Path) -> None:
 def pass_of_retention(client: Client) -> SpaceLedger:
     """Allocate at the bound, without filling the log up to it, so that the oldest closed segment is evicted."""
     ledger = client._ledger  # noqa: SLF001
-    ledger._bound = (ledger._read() or 0) + SMALL_FILES_BYTES // 2  # noqa: SLF001
+    with ledger.locked() as fd:
+        ledger.bound = ledger._used(fd) + SMALL_FILES_BYTES // 2  # noqa: SLF001
     ledger.reserve(4096, lambda: None)
-    ledger._bound = CONFIG.retention.max_total_size  # noqa: SLF001
+    ledger.bound = CONFIG.retention.max_total_size
     return ledger
 
 

@@ -53,7 +53,15 @@ from comet_storage.names import (
     shard_stream_name,
 )
 from comet_storage.statistics import CometStats, Health
-from comet_storage.types import Accounting, MessageID, MessageIDs, StreamMessage
+from comet_storage.types import (
+    Accounting,
+    Eviction,
+    MessageID,
+    MessageIDs,
+    RetentionStats,
+    ShardRetentionStats,
+    StreamMessage,
+)
 
 __all__ = [
     "Accounting",
@@ -70,6 +78,7 @@ __all__ = [
     "Consumer",
     "CorruptLogError",
     "EntryTooLarge",
+    "Eviction",
     "Health",
     "IndexingConfig",
     "InvalidArgumentError",
@@ -84,8 +93,10 @@ __all__ = [
     "ReadOnlyError",
     "ReentrantAppendError",
     "RetentionConfig",
+    "RetentionStats",
     "ShardLostError",
     "ShardOwnedError",
+    "ShardRetentionStats",
     "StorageConfig",
     "StorageIOError",
     "StreamMessage",

@@ -21,6 +21,8 @@ from comet_storage._log.metadata import load_metadata, open_metadata
 from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
+from comet_storage._retention.keeper import Keeper
+from comet_storage._retention.recorded_policy import record_policy
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.compression import Compression
 from comet_storage._shard.context import ShardContext, WriterSettings
@@ -89,8 +91,17 @@ class Engine:
             min_free_bytes=config.retention.min_free_bytes,
             lock_timeout=self._settings.lock_timeout,
         )
-        self._ledger.close_orphan = self._close_orphan
         self._pins = PinnedViews(door, config.storage.max_pinned_bytes)
+        self._keeper = Keeper(
+            door,
+            self._layout,
+            self._ledger,
+            asked.retention if asked is not None else None,
+            metadata.when_full if metadata else config.retention.when_full,
+        )
+        self._keeper.evictor.close_orphan = self._close_orphan
+        self._keeper.evictor.finish_closed = self._finish_closed
+        self._policy_to_record = asked.retention if asked is not None else None
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -153,6 +164,7 @@ class Engine:
                 writers[key] = writer
                 adopted = True
                 self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
+                self._record_policy()
                 self._start_flusher()
             return writer
         except BaseException as error:
@@ -239,6 +251,9 @@ class Engine:
         for key, writer in list(self._writers.items()):
             close_writer(writer, self._closed_error())
             self._writers.pop(key, None)
+        if not self.read_only:
+            with contextlib.suppress(CometError, OSError):
+                self._keeper.clock.save()
         self._ledger.close()
 
     def _open_cursors(self) -> list[ShardCursor]:
@@ -255,6 +270,7 @@ class Engine:
             self._ledger.reserve,
             self._ledger.release,
             self._wake_flusher,
+            self._keeper.clock.now_ns,
         )
 
     def _new_reader(self, name: ShardName) -> ShardReader:
@@ -283,7 +299,7 @@ class Engine:
                 context.let_go()
 
     def _close_orphan(self, name: ShardName) -> bool:
-        """Close the active segment of a shard that nobody writes. Called under the ledger's lock."""
+        """Close the active segment of a shard that nobody writes, and leave the next one without unused blocks."""
         if str(name) in self._writers:
             return False
         context = self._context(name)
@@ -292,13 +308,19 @@ class Engine:
             try:
                 writer.rotate()
                 writer.finish_closed()
+                self._ledger.release(writer.active.trim)
             finally:
                 writer.release(self._closed_error())
-        except CometError:
+        except (CometError, OSError):
             return False
         finally:
             context.let_go()
         return True
+
+    def _finish_closed(self) -> None:
+        for writer in list(self._writers.values()):
+            with contextlib.suppress(CometError, OSError):
+                writer.finish_closed()
 
     def _start_flusher(self) -> None:
         if self._flusher is None and not self._closed:
@@ -330,8 +352,18 @@ class Engine:
                 cursor.lease.sync()
             except OSError as error:
                 errors.append(error)
+        try:
+            self._keeper.tend(self._writers.values())
+        except CometError as error:
+            errors.append(error)
         if errors:
             raise errors[0]
+
+    def _record_policy(self) -> None:
+        """Leave this writer's retention settings to those that look after the log without any of their own."""
+        config, self._policy_to_record = self._policy_to_record, None
+        if config is not None:
+            record_policy(self._door, self._layout, self._ledger, config)
 
     def _grow_ahead(self) -> None:
         for writer in list(self._writers.values()):

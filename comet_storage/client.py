@@ -17,6 +17,7 @@ from comet_storage._log.latency import Appender
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors, sync_names
 from comet_storage._reporting import Reporting
+from comet_storage._retention.report import evictions, log_stats, shard_stats
 from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
 from comet_storage._shard.flush import flush_writer
@@ -25,7 +26,15 @@ from comet_storage.config import CometConfig
 from comet_storage.errors import CometError, LogMovedError, ShardLostError
 from comet_storage.lanes import LaneWriter
 from comet_storage.names import ShardName, parse_group, parse_shard_stream, parse_stream
-from comet_storage.types import Accounting, MessageIDs, StreamMessage, message_ids
+from comet_storage.types import (
+    Accounting,
+    Eviction,
+    MessageIDs,
+    RetentionStats,
+    ShardRetentionStats,
+    StreamMessage,
+    message_ids,
+)
 
 _fork_page = fork.page
 
@@ -212,6 +221,8 @@ class Client(Reporting):
                 self._door.sync_directory(directory)
             for name in self._names(stream):
                 self._remove_record(name, group)
+                with contextlib.suppress(FileNotFoundError):
+                    self._door.unlink(self._keeper.evictor.histories.path(name, group))
 
     def accounting(self, stream: str, group: str) -> Accounting:
         """What became of every entry number of a group, summed over the shards of the stream."""
@@ -238,6 +249,51 @@ class Client(Reporting):
                 first, end = reader.position_of(record.offset)
                 total += end - first
         return total
+
+    # Retention.
+
+    def force_retention_cleanup(self) -> None:
+        """Delete now what retention's rules condemn, in every shard of the log, whoever writes it.
+
+        Raises:
+            CometError: the disk refused, or another process kept the ledger; what was deleted before is.
+        """
+        self._check_writable()
+        with storage_errors(self.data_dir):
+            self._keeper.clean(self._writers.values())
+
+    def start_maintenance(self) -> None:
+        """Have the background thread look after the log also when this client neither writes nor consumes."""
+        with self._lock:
+            self._check_writable()
+            self._start_flusher()
+
+    def retention_stats(self) -> RetentionStats:
+        """What the log holds and within which limits, whoever writes it. Measures every file."""
+        with storage_errors(self.data_dir):
+            shards = {str(name): self._shard_retention_stats(name) for name in self._layout.all_shards()}
+            return log_stats(shards, self._ledger, self._keeper.config, self._door.free_bytes(self.data_dir))
+
+    def evictions(self, stream: str, group: str | None = None) -> list[Eviction]:
+        """Which entries retention deleted, and when, oldest first, of one shard or of all shards of a stream.
+
+        Asked for a group: only what that had not acknowledged by then. What became of every number since is
+        :meth:`accounting`'s to say.
+        """
+        found = []
+        for name in self._names(stream):
+            with self._reading(name) as reader:
+                held = reader.first_held()
+                history = self._keeper.evictor.histories.read(name, None if group is None else parse_group(group))
+                found += evictions(str(name), history, held)
+        return found
+
+    def _shard_retention_stats(self, name: ShardName) -> ShardRetentionStats:
+        groups = self._layout.groups(name.stream)
+        lags = {group: self.shard_accounting(name.stream, name.shard_id, group).pending for group in groups}
+        history = self._keeper.evictor.histories.read(name)
+        with self._reading(name) as reader:
+            return shard_stats(self._door, self._layout.shard(name), reader, lags, history)
 
     def _start_group(self, stream: str, shard_id: int, group: str, start: str) -> None:
         name = ShardName(*parse_stream(stream), shard_id)

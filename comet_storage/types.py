@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import NamedTuple, overload
 
 from comet_storage.errors import InvalidArgumentError
@@ -108,3 +109,64 @@ class Accounting:
 
     def __add__(self, other: Accounting) -> Accounting:
         return Accounting(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """Entry numbers of one shard that retention deleted."""
+
+    stream: str
+    """Full name of the shard."""
+    first: int
+    last: int
+    """First and last number of the range."""
+    count: int
+    """How many of them were deleted; asked for a group, how many it had not acknowledged when they were."""
+    since: datetime
+    until: datetime
+    """When the first and the last of them were deleted, by the wall clock. Old neighbours are joined to one range."""
+    reasons: tuple[str, ...]
+    """``age``, ``forced`` (force_delete_after), ``shard_size``, ``bound`` (max_total_size), ``volume`` (full)."""
+
+
+@dataclass(frozen=True)
+class ShardRetentionStats:
+    """What one shard holds."""
+
+    size_bytes: int
+    """Blocks of every file of the shard."""
+    files: int
+    """Segments, the one being written included."""
+    oldest_entry: datetime | None
+    newest_entry: datetime | None
+    """When the oldest and the newest entry held were appended, by the wall clock; None where there is none."""
+    consumer_lag: dict[str, int] = field(default_factory=dict)
+    """Entries that each consumer group has still to get."""
+    evicted_entries: int = 0
+    """Entries that retention has deleted, since the shard began."""
+    pinned_bytes: int = 0
+    """Blocks of evicted segments that somebody has still open. They count as the log's."""
+
+
+@dataclass(frozen=True)
+class RetentionStats:
+    """What the log holds, and within which limits."""
+
+    total_size_bytes: int
+    """Blocks of every file and directory of the log: what ``max_total_size`` bounds."""
+    total_size_gb: float
+    max_total_size_gb: float
+    """In units of 10^9 bytes."""
+    retention_age: float | None
+    """``max_age`` in seconds; None where there is no limit."""
+    total_files: int
+    """Segments of all shards."""
+    oldest_data: datetime | None
+    newest_data: datetime | None
+    shard_stats: dict[str, ShardRetentionStats] = field(default_factory=dict)
+    """By full name of the shard."""
+    free_bytes: int = 0
+    """What the volume has left for this process."""
+    evicted_entries: int = 0
+    pinned_bytes: int = 0
+    """Sums over the shards."""

@@ -71,6 +71,8 @@ class Daemon:
             return _End.STOPPED
         try:
             client = Client(self._config.data_dir)
+            # Also while nothing can be forwarded: the writers may be dead, and the log is to stay within its limits.
+            client.start_maintenance()
         except CometError as error:
             raise EnvironmentFailedError(f"cannot open the log in {self._config.data_dir}: {error}") from error
         with client:

@@ -38,6 +38,8 @@ class SegmentHeader:
     created_ns: int
     """Wall clock at creation."""
     shard_name: str
+    created_log_ns: int = 0
+    """Log clock at creation, at which the segment before it was closed; 0 when it is not known."""
 
     def encode(self) -> bytes:
         """The 1024 bytes."""
@@ -59,7 +61,7 @@ class SegmentHeader:
             self.lost_total,
             self.capacity,
             self.created_ns,
-            0,
+            self.created_log_ns,
         )
         _NAME.pack_into(copy, _NAME_OFFSET, len(name))
         copy[_NAME_OFFSET + 2 : _NAME_OFFSET + 2 + len(name)] = name
@@ -85,11 +87,11 @@ def _decode_copy(copy: bytes) -> SegmentHeader | None:
         return None
     if _CHECK.unpack_from(copy, SECTOR_BYTES - 4)[0] != crc32(copy[:-4], 0):
         return None
-    _, major, _, _, log_id, salt, _, first, base, lost_from, lost_total, capacity, created, _ = _FIELDS.unpack_from(
+    _, major, _, _, log_id, salt, _, first, base, lost_from, lost_total, capacity, created, log = _FIELDS.unpack_from(
         copy
     )
     if major != FORMAT_MAJOR:
         raise UnsupportedFormatError(f"segment has format version {major}; this release reads version {FORMAT_MAJOR}")
     (length,) = _NAME.unpack_from(copy, _NAME_OFFSET)
     name = copy[_NAME_OFFSET + 2 : _NAME_OFFSET + 2 + length].decode("ascii", "replace")
-    return SegmentHeader(log_id, salt, first, base, lost_from, lost_total, capacity, created, name)
+    return SegmentHeader(log_id, salt, first, base, lost_from, lost_total, capacity, created, name, log)

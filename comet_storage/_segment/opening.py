@@ -65,11 +65,14 @@ class PreparedSegment:
         """Let go of it and remove the file. Returns the bytes of blocks that were freed."""
         linked, ours = self.is_linked(), is_ours(self.fd)
         self.close()
+        if not linked:
+            # The name may be another's by now.
+            return 0
         # In a forked child the file is the parent's.
         if ours:
             with contextlib.suppress(FileNotFoundError):
                 self.door.unlink(self.path)
-        return self.allocated if linked else 0
+        return self.allocated
 
 
 def prepare_segment(

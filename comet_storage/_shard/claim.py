@@ -214,6 +214,7 @@ def _begun(context: ShardContext, tail: Tail) -> ActiveSegment:
         capacity=prepared.capacity,
         created_ns=context.door.wall_clock_ns(),
         shard_name=str(context.name),
+        created_log_ns=context.log_time(),
     )
     new = begin_segment(prepared, context.layout.segment(tail.next_number), header)
     if old is not None and old.first_entry != header.first_entry:

@@ -49,6 +49,8 @@ class ShardContext:
     """Calls what gives blocks back and returns how many bytes, and tells the ledger."""
     wake: Callable[[], None]
     """Asks the flusher to look at :meth:`ShardWriter.grow_ahead` soon. Safe in signal handlers."""
+    log_time: Callable[[], int]
+    """The log clock, nanoseconds: by it segments grow old."""
     held: list[Closeable] = field(default_factory=list)
     """Locks that a claim in this context took: closed by whoever began it when an exception cuts it short, because
     until its traceback is dropped nothing else closes them."""

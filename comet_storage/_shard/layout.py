@@ -13,9 +13,13 @@ PREPARED = "prepared"
 PREPARED_AHEAD = "prepared-ahead"
 REPLACEMENT = "replacement"
 GROUP_PREFIX = "group-"
+PINNED_PREFIX = "pinned-"
 
 _SEGMENTS = re.compile(r"\0([0-9]{20})\.segment(?=\0)", re.ASCII)
 """In names with NUL around them, which no name contains: finding all at once takes half the time."""
+
+_GROUPS = re.compile(rf"\0{GROUP_PREFIX}([^\0]*)(?=\0)", re.ASCII)
+_PINNED = re.compile(rf"{PINNED_PREFIX}[0-9]{{20}}", re.ASCII)
 
 NUMBER_MAX = 1 << 63
 """Larger numbers in names are not ours: nothing could be appended behind them."""
@@ -36,6 +40,18 @@ class ShardLayout:
     def segment(self, first_entry: int) -> str:
         """Path of a segment."""
         return f"{self.directory}/{segment_name(first_entry)}"
+
+    def pinned(self, first_entry: int) -> str:
+        """Path of an evicted segment that somebody had open when it was evicted."""
+        return f"{self.directory}/{PINNED_PREFIX}{first_entry:020d}"
+
+    def all_pinned(self) -> list[str]:
+        """Paths of all of them."""
+        try:
+            names = self._door.list_directory(self.directory)
+        except FileNotFoundError:
+            return []
+        return [f"{self.directory}/{name}" for name in names if _PINNED.fullmatch(name)]
 
     def group(self, group: str) -> str:
         """Path of a consumer group's record."""
@@ -58,10 +74,11 @@ class ShardLayout:
             names = self._door.list_directory(self.directory)
         except FileNotFoundError:
             return [], []
-        segments = sorted(map(int, _SEGMENTS.findall("\0".join(("", *names, "")))))
+        joined = "\0".join(("", *names, ""))
+        segments = sorted(map(int, _SEGMENTS.findall(joined)))
         while segments and segments[-1] > NUMBER_MAX:
             segments.pop()
-        return segments, [name[len(GROUP_PREFIX) :] for name in names if name.startswith(GROUP_PREFIX)]
+        return segments, _GROUPS.findall(joined)
 
 
 def segment_name(first_entry: int) -> str:

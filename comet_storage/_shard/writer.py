@@ -273,6 +273,7 @@ class ShardWriter(ClaimedShard):
             capacity=prepared.capacity,
             created_ns=self._now(),
             shard_name=str(self.name),
+            created_log_ns=self.context.log_time(),
         )
         new = begin_segment(prepared, layout.segment(number), header)
         new.step = old.step
@@ -296,7 +297,7 @@ class ShardWriter(ClaimedShard):
         if prepared is not None and prepared.capacity == capacity and prepared.is_linked():
             return prepared
         if prepared is not None:
-            prepared.discard()
+            self.context.release(prepared.discard)
         return prepare_segment(
             self.context.door,
             self.context.layout.prepared,
@@ -319,13 +320,17 @@ class ShardWriter(ClaimedShard):
             reserve=self.context.reserve,
             step=active.step,
         )
-        if self._fills:
-            with storage_errors(self.context.layout.directory):
-                prepared.fill()
-        with self.exclusive():
-            self._prepared, prepared = prepared, self._prepared
-        if prepared is not None:
-            prepared.discard()
+        left: PreparedSegment | None = prepared
+        try:
+            if self._fills:
+                with storage_errors(self.context.layout.directory):
+                    prepared.fill()
+            with self.exclusive():
+                self._prepared, left = prepared, self._prepared
+        finally:
+            # Also when the turn was not had in time: an open file without a name keeps its blocks, uncounted.
+            if left is not None:
+                self.context.release(left.discard)
 
     def _sync_active(self, offset: int, stop: int) -> None:
         try:
@@ -371,14 +376,18 @@ class ShardWriter(ClaimedShard):
         with contextlib.suppress(CometError), self.turn():
             self.active.limit = 0
 
-    def rotate(self) -> None:
+    def rotate(self, *, begun_before: int | None = None) -> None:
         """Close the active segment if it holds entries, so that it can be evicted.
+
+        Args:
+            begun_before: leave it open if it was begun after this time of the log clock.
 
         Raises:
             CometError: the writer is lost or closed, or there is no room for a new segment.
         """
         with self.exclusive() as active:
-            if active.cursor[1] > active.first_entry:
+            young = begun_before is not None and active.header.created_log_ns > begun_before
+            if active.cursor[1] > active.first_entry and not young:
                 self._rotate(0)
 
     def finish_closed(self) -> None:

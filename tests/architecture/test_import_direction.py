@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_segment",),
     ("_shard",),
     ("_groups", "_log"),
+    ("_retention",),
     ("_engine",),
     ("_reporting",),
     ("client", "consumer", "lanes"),

@@ -58,8 +58,26 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_ledger(path: Path) -> int | None:
     """Read the ledger (4)."""
     data = path.read_bytes()
-    value, check = struct.unpack_from("<QI", data, 1024)
-    return value if check == zlib.crc32(data[1024:1032]) else None
+    value, _, check = struct.unpack_from("<QII", data, 1024)
+    return value if check == zlib.crc32(data[1024:1036]) else None
+
+
+def read_clock(path: Path) -> tuple[bytes, int, int, int] | None:
+    """Read the log clock (4.1): boot, time since it, log clock, wall clock."""
+    slot = read_pair(b"CLCK", path.read_bytes().ljust(2560, b"\0"), 1536, 2048, 512)
+    return struct.unpack("<16sQQQ", slot[1]) if slot else None
+
+
+def read_history(path: Path) -> list[tuple[int, int, int, int, int, int]]:
+    """Read what was evicted (10.1): first number, end, entries, first and last time, reasons."""
+    slot = read_pair(b"EVIC", path.read_bytes(), 0, 2048, 2048)
+    if slot is None:
+        raise ValueError(f"{path} does not prove itself")
+    (count,) = struct.unpack_from("<I", slot[1])
+    ranges = [struct.unpack_from("<QQQQQI", slot[1], 4 + 44 * index) for index in range(count)]
+    if len(slot[1]) != 4 + 44 * count:
+        raise ValueError(f"{path} has {len(slot[1])} bytes of payload")
+    return ranges
 
 
 def read_slot(kind: bytes, slot: bytes) -> tuple[int, bytes] | None:
@@ -134,14 +152,14 @@ def read_header(data: bytes) -> dict[str, Any]:
     """Read a segment header from the first copy that proves itself (6.1)."""
     for copy in (data[:512], data[512:1024]):
         if copy[:8] == b"COMETSEG" and struct.unpack_from("<I", copy, 508)[0] == zlib.crc32(copy[:508]):
-            fields = struct.unpack_from("<HHI16sI4xQQQQQQ", copy, 8)
+            fields = struct.unpack_from("<HHI16sI4xQQQQQQQ", copy, 8)
             names = ("major", "minor", "size", "log_id", "salt", "first", "base", "lost_from", "lost_total", "capacity")
-            header: dict[str, Any] = dict(zip((*names, "created"), fields, strict=True))
+            header: dict[str, Any] = dict(zip((*names, "created", "created_log"), fields, strict=True))
             (length,) = struct.unpack_from("<H", copy, 128)
             header["shard"] = copy[130 : 130 + length].decode("ascii")
             if header["major"] != 1:
                 raise ValueError("another major version")
-            if any(copy[36:40]) or any(copy[88:128]) or any(copy[130 + length : 508]):
+            if any(copy[36:40]) or any(copy[96:128]) or any(copy[130 + length : 508]):
                 raise ValueError("bytes where the format has none")
             return header
     raise ValueError("no copy of the header proves itself")

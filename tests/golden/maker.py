@@ -52,12 +52,22 @@ class GoldenDoor(Door):
     def __init__(self, boot: bytes, seed: int) -> None:
         self._boot = boot
         self._now = CLOCK_START_NS + seed * 1_000_000 * CLOCK_STEP_NS
+        self._since_boot = 100 * CLOCK_STEP_NS
         self._random = seed << 16
 
     def wall_clock_ns(self) -> int:  # type: ignore[override]  # the door has it as an attribute, for speed
         """Return a time that goes on by one step per question."""
         self._now += CLOCK_STEP_NS
         return self._now
+
+    def boot_time_ns(self) -> int:
+        """Return a time that goes on by one step per question."""
+        self._since_boot += CLOCK_STEP_NS
+        return self._since_boot
+
+    def free_bytes(self, path: str) -> int:
+        """Return more than the log may have."""
+        return 1 << 40
 
     def random_bytes(self, count: int) -> bytes:
         """Return bytes that differ from call to call and never from run to run."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from comet_storage import Client, CometConfig, Consumer, StorageConfig
+from comet_storage import Client, CometConfig, Consumer, RetentionConfig, StorageConfig
 from comet_storage._format.limits import FORMAT_MAJOR, FORMAT_MINOR
 from tests.golden import maker
-from tests.golden.independent_reader import read_ledger, read_log
+from tests.golden.independent_reader import read_clock, read_history, read_json, read_ledger, read_log
 
 GOLDEN = Path(__file__).parent / f"v{FORMAT_MAJOR}.{FORMAT_MINOR}"
 COMPRESSED = Path(__file__).parent / f"v{FORMAT_MAJOR}.{FORMAT_MINOR}-compressed"
@@ -76,6 +76,12 @@ def test_a_reader_made_from_the_document_alone_reads_the_golden_files() -> None:
     assert settings["when_full"] == "evict_oldest"
     assert {segment.header["log_id"].hex() for segment in closed.segments} == {settings["log_id"]}
     assert read_ledger(GOLDEN / "log.lock") is not None
+    clock = read_clock(GOLDEN / "log.lock")
+    assert clock is not None
+    assert clock[0] == maker.SECOND_BOOT
+    times = [segment.header["created_log"] for segment in (*closed.segments, *crashed.segments)]
+    assert all(maker.CLOCK_START_NS < time < clock[2] for time in times)
+    assert read_json(GOLDEN / "retention.json")["protect_unconsumed"] is True
 
     assert [number for number, _, _ in closed.entries()] == list(range(len(CLOSED)))
     assert [data for _, _, data in closed.entries()] == CLOSED
@@ -188,3 +194,24 @@ def test_the_independent_reader_agrees_with_the_engine_on_any_log(tmp_path) -> N
     assert max(len(segment.points) for segment in shard.segments) > 2
     for segment in shard.segments[:-1]:
         assert set(segment.points) <= {(first, offset) for offset, first, _ in segment.frames}
+
+
+def test_the_independent_reader_agrees_with_the_engine_on_what_was_evicted(tmp_path) -> None:
+    """Numbers, counts and reasons, of the shard and of a group."""
+    config = CometConfig(
+        storage=StorageConfig(max_file_size=4096),
+        retention=RetentionConfig(max_total_size=1 << 20, max_shard_size=65536),
+    )
+    name = "evicting:v1:shard:0003"
+    with Client(tmp_path / "log", config) as client, Consumer(client, "slow", stream="evicting:v1"):
+        for _ in range(500):
+            client.append(name, [bytes(3000)])
+        for group, path in ((None, "evicted"), ("slow", "evicted-slow")):
+            told = client.evictions(name, group)
+            kept = read_history(tmp_path / "log/evicting/v1/shard-0003" / path)
+            assert [(first, end - 1, entries) for first, end, entries, *_ in kept] == [
+                (each.first, each.last, each.count) for each in told
+            ]
+            assert {reasons for *_, reasons in kept} == {1 << 3}
+            assert {each.reasons for each in told} == {("bound",)}
+            assert told[0].first == 0

@@ -27,7 +27,7 @@ KINDS = tuple(_MKFS)
 
 
 @contextlib.contextmanager
-def mounted_image(directory: Path, kind: str) -> Iterator[Path]:
+def mounted_image(directory: Path, kind: str, size: int | None = None) -> Iterator[Path]:
     """Make, mount and in any case unmount a small filesystem; skip the test where that is not possible."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a filesystem")
@@ -36,7 +36,7 @@ def mounted_image(directory: Path, kind: str) -> Iterator[Path]:
         pytest.skip(f"{_MKFS[kind][0]} is not installed (make system-tools)")
     image, mount_point = directory / f"{kind}.img", directory / kind
     with image.open("wb") as file:
-        file.truncate(_IMAGE_BYTES[kind])
+        file.truncate(size or _IMAGE_BYTES[kind])
     mount_point.mkdir()
     subprocess.run([program, *_MKFS[kind][1:], str(image)], check=True, capture_output=True)
     mounted = _run(["mount", "-o", "loop", str(image), str(mount_point)])

@@ -36,7 +36,7 @@ def config(write_method: str) -> CometConfig:
     return CometConfig(
         compression=CompressionConfig(codec="none"),
         storage=StorageConfig(max_file_size=1 << 20, write_method=write_method, sync_interval=0.02),
-        retention=RetentionConfig(max_total_size=1 << 30),
+        retention=RetentionConfig(max_total_size=1 << 30, when_full="reject_new"),
     )
 
 

@@ -46,6 +46,12 @@ WRONG = [
     (RetentionConfig(max_total_size=0), "retention.max_total_size"),
     (RetentionConfig(when_full="panic"), "retention.when_full"),
     (RetentionConfig(min_free_bytes=-1), "retention.min_free_bytes"),
+    (RetentionConfig(max_age=-1), "retention.max_age"),
+    (RetentionConfig(max_age=timedelta(days=100_000)), "retention.max_age"),
+    (RetentionConfig(force_delete_after=-0.5), "retention.force_delete_after"),
+    (RetentionConfig(cleanup_interval=timedelta(seconds=-1)), "retention.cleanup_interval"),
+    (RetentionConfig(max_shard_size=-1), "retention.max_shard_size"),
+    (RetentionConfig(min_files_to_keep=-1), "retention.min_files_to_keep"),
 ]
 
 
@@ -123,6 +129,34 @@ def test_a_bound_too_small_for_its_segments_says_what_is_needed() -> None:
     with pytest.raises(ConfigError, match=str(config.least_total_size())):
         config.validate()
     replace(config, retention=RetentionConfig(max_total_size=config.least_total_size())).validate()
+
+
+def test_the_files_that_are_to_be_kept_have_to_fit_into_the_bound() -> None:
+    """A bound that cannot hold the fewest files of one shard is a contradiction, named with the figure."""
+    config = CometConfig(
+        storage=StorageConfig(max_file_size=MIB), retention=RetentionConfig(max_total_size=8 * MIB, min_files_to_keep=8)
+    )
+    assert config.least_total_size() == 8 * MIB + SMALL_FILES_BYTES
+    with pytest.raises(ConfigError, match=str(config.least_total_size())):
+        config.validate()
+
+
+def test_a_shard_has_to_hold_two_segments() -> None:
+    """Otherwise its size could never be kept; without a size for segments, one is chosen that fits."""
+    storage = StorageConfig(max_file_size=MIB)
+    with pytest.raises(ConfigError, match=rf"max_shard_size is {MIB}: these settings need at least {2 * MIB}"):
+        CometConfig(storage=storage, retention=RetentionConfig(max_shard_size=MIB)).validate()
+    config = CometConfig(retention=RetentionConfig(max_shard_size=MIB))
+    config.validate()
+    assert config.segment_size() == MIB // 8
+
+
+@pytest.mark.parametrize("name", ["traces", "traces:v1:shard:0000", "traces:v1:shard:*", "", "a:b:c"])
+def test_priorities_are_given_to_streams(name) -> None:
+    """A name that is no stream's is named."""
+    with pytest.raises(ConfigError, match=r"retention\.priorities names"):
+        CometConfig(retention=RetentionConfig(priorities={name: 1})).validate()
+    CometConfig(retention=RetentionConfig(priorities={"traces:v1": -1})).validate()
 
 
 def test_a_wrong_configuration_makes_no_directory(tmp_path) -> None:

@@ -93,4 +93,9 @@ def test_another_openers_different_values_are_not_used_and_told(tmp_path, caplog
     with caplog.at_level(logging.WARNING, "comet_storage"), Client(tmp_path / "log", first):
         pass
     assert caplog.text == ""
-    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["events", "log.json", "log.lock"]
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == [
+        "events",
+        "log.json",
+        "log.lock",
+        "retention.json",
+    ]

@@ -14,7 +14,7 @@ from comet_storage import LogFullError
 from comet_storage._log.space import SpaceLedger
 from comet_storage._os.door import Door
 from comet_storage.config import SMALL_FILES_BYTES
-from tests.support.engine import PAGE, ManualDoor, ledger
+from tests.support.engine import PAGE, ManualDoor, keeper, ledger, write_header
 
 ASIDE = SMALL_FILES_BYTES // 2
 
@@ -22,7 +22,7 @@ ASIDE = SMALL_FILES_BYTES // 2
 def used(directory: Path) -> int:
     """Return what the ledger says."""
     data = (directory / "log.lock").read_bytes()
-    assert struct.unpack_from("<I", data, 1032)[0] == zlib.crc32(data[1024:1032])
+    assert struct.unpack_from("<I", data, 1036)[0] == zlib.crc32(data[1024:1036])
     return int(struct.unpack_from("<Q", data, 1024)[0])
 
 
@@ -35,6 +35,12 @@ def take(space: SpaceLedger, path: Path, size: int) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     space.reserve(size, allocate)
+
+
+def take_segment(space: SpaceLedger, path: Path, size: int, created: int) -> None:
+    """Make a segment with that many blocks, begun at that time of the log clock."""
+    take(space, path, size)
+    write_header(path, created)
 
 
 def segment(directory: Path, shard: int, number: int) -> Path:
@@ -93,8 +99,7 @@ def test_the_oldest_closed_segments_of_the_whole_log_go_first(tmp_path) -> None:
     bound = ASIDE + 64 * PAGE
     space = ledger(tmp_path, bound)
     for age, (shard, number) in enumerate([(0, 0), (1, 0), (0, 10), (1, 10)]):
-        take(space, segment(tmp_path, shard, number), 10 * PAGE)
-        os.utime(segment(tmp_path, shard, number), (1000 + age, 1000 + age))
+        take_segment(space, segment(tmp_path, shard, number), 10 * PAGE, 1000 + age)
     take(space, segment(tmp_path, 2, 0), 22 * PAGE)
     assert names(tmp_path) == [(0, 10), (1, 0), (1, 10), (2, 0)]
     take(space, segment(tmp_path, 3, 0), 15 * PAGE)
@@ -107,8 +112,7 @@ def test_within_a_shard_numbers_decide_and_not_the_clock(tmp_path) -> None:
     """A later segment with an older time waits for its predecessors."""
     space = ledger(tmp_path, ASIDE + 40 * PAGE)
     for age, number in enumerate([0, 10, 20]):
-        take(space, segment(tmp_path, 0, number), 8 * PAGE)
-        os.utime(segment(tmp_path, 0, number), (1000 - age, 1000 - age))
+        take_segment(space, segment(tmp_path, 0, number), 8 * PAGE, 1000 - age)
     take(space, segment(tmp_path, 1, 0), 16 * PAGE)
     assert names(tmp_path) == [(0, 10), (0, 20), (1, 0)]
     space.close()
@@ -117,8 +121,8 @@ def test_within_a_shard_numbers_decide_and_not_the_clock(tmp_path) -> None:
 def test_when_all_is_being_written_shards_without_a_writer_are_asked_to_close(tmp_path) -> None:
     """Only then; and if that gives no room either, the error says so."""
     asked = []
-    space = ledger(tmp_path, ASIDE + 32 * PAGE)
-    space.close_orphan = lambda name: asked.append(name.shard_id) is None
+    keeping, space = keeper(tmp_path, ASIDE + 32 * PAGE)
+    keeping.evictor.close_orphan = lambda name: asked.append(name.shard_id) is None
     take(space, segment(tmp_path, 0, 0), 10 * PAGE)
     take(space, segment(tmp_path, 1, 0), 10 * PAGE)
     assert asked == []

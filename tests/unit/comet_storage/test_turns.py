@@ -37,6 +37,7 @@ def turns(tmp_path) -> Turns:
             compression=Compression(min_size=1 << 30, level=1, clock=door.monotonic),
         ),
         reserve=free_reserve,
+        log_time=lambda: 0,
         release=lambda _free: None,
         wake=lambda: None,
     )
