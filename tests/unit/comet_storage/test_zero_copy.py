@@ -98,7 +98,7 @@ def test_views_are_the_map_and_hold_what_was_appended(write_method, tmp_path) ->
             client.append(SHARD, batch)
         messages = read(client)
         assert [view.tobytes() for view in views(messages)] == [each for batch in batches for each in batch]
-        assert kinds(messages) == {MappedFile}
+        assert all(issubclass(kind, MappedFile) for kind in kinds(messages))
         with Consumer(client, GROUP, stream=STREAM) as consumer:
             copies = consumer.read(count=1000)
         assert [(m.id, m.timestamp, memoryview(m.data)) for m in messages] == [
