@@ -185,10 +185,11 @@ class LogMachine(RuleBasedStateMachine):
         shard_id=shard_ids,
         count=st.one_of(st.integers(0, 40), st.integers(0, 400), st.just(20_000)),
         max_bytes=st.sampled_from([EVERYTHING, EVERYTHING, 1, 1000, 50_000]),
+        copy=st.booleans(),
     )
-    def read(self, who: int, shard_id: int, count: int, max_bytes: int) -> None:
+    def read(self, who: int, shard_id: int, count: int, max_bytes: int, copy: bool) -> None:
         """One shard; also one that does not exist."""
-        self.world.read(self.consumer(who), [shard_id], count, max_bytes)
+        self.world.read(self.consumer(who), [shard_id], count, max_bytes, copy=copy)
 
     @rule(who=which, count=st.integers(1, 400), max_bytes=st.sampled_from([EVERYTHING, 3000]))
     def read_all_shards(self, who: int, count: int, max_bytes: int) -> None:
@@ -334,6 +335,7 @@ class LogMachine(RuleBasedStateMachine):
         world.dirty.clear()
         world.check_groups(client)
         world.check_bound()
+        world.check_views()
 
     @precondition(lambda self: self.watcher is not None)
     @rule(shard=shard_names)

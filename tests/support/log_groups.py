@@ -17,8 +17,17 @@ from tests.support.log_world import LogWorld, OpenClient, OpenConsumer, Outcome,
 EVERYTHING = 1 << 30
 
 
+VIEWS_PER_READ = 20
+VIEWS_MAX = 200
+
+
 class GroupWorld(LogWorld):
     """A log with consumers."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.views: list[tuple[bytes | memoryview, bytes]] = []
+        """What was read without copying, and what it was then."""
 
     def open_consumer(self, holder: OpenClient, stream: str, group: str, start: str) -> OpenConsumer:
         """A consumer, which makes the group if it is new."""
@@ -91,9 +100,14 @@ class GroupWorld(LogWorld):
 
     # Reading.
 
-    def read(self, reader: OpenConsumer, shards: Sequence[int] | None, count: int, max_bytes: int) -> None:
-        """One read, of one shard or of several."""
-        messages = reader.consumer.read(shards, count, max_bytes=max_bytes)
+    def read(
+        self, reader: OpenConsumer, shards: Sequence[int] | None, count: int, max_bytes: int, *, copy: bool = True
+    ) -> None:
+        """One read, of one shard or of several; what is not copied is kept, and stays what it is."""
+        messages = reader.consumer.read(shards, count, max_bytes=max_bytes, copy=copy)
+        if not copy:
+            self.views += [(message.data, bytes(message.data)) for message in messages[:VIEWS_PER_READ]]
+            del self.views[:-VIEWS_MAX]
         existing = sorted(self._shards_of(reader.stream))
         wanted = existing if shards is None else sorted(set(shards))
         if len(wanted) == 1:
@@ -280,6 +294,10 @@ class GroupWorld(LogWorld):
                 history[:] = kept[-1:]
 
     # What holds always.
+
+    def check_views(self) -> None:
+        """What was read without copying is what it was, through eviction, close and power cut."""
+        assert all(view == data for view, data in self.views), "a view changed"
 
     def check_groups(self, client: Client) -> None:
         """The groups are those that were made, and every number of every shard is in exactly the model's class."""
