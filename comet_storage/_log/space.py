@@ -83,13 +83,14 @@ class SpaceLedger:
         self._reserve(size, allocate, SMALL_FILES_BYTES // 4, 0)
 
     def _reserve(self, size: int, allocate: Callable[[], None], aside: int, floor: int) -> None:
+        deadline = self._deadline()
         # Under the thread's lock, or another thread's hold would be taken for this one's.
         with self._thread_lock, storage_errors(self._layout.root):
             nested = self._holding
             if nested:
                 # What eviction itself needs comes from the room kept aside for it, and comes back many times over.
                 aside = floor = 0
-            section = self._section()
+            section = self._section(deadline)
             try:
                 fd = next(section)
                 self._make_room(fd, size, self.bound - aside, nested=nested)
@@ -118,7 +119,7 @@ class SpaceLedger:
 
         Under the lock: an eviction of the same file comes before, and then there is nothing to give back, or behind it.
         """
-        section = self._section()
+        section = self._section(self._deadline())
         try:
             next(section)
             self.freed(free())
@@ -246,20 +247,22 @@ class SpaceLedger:
         Raises:
             LogBusyError: another process held it for longer than the lock timeout.
         """
-        section = self._section()
+        section = self._section(self._deadline())
         try:
             yield next(section)
         finally:
             section.close()
 
-    def _section(self) -> Generator[int, None, None]:
+    def _deadline(self) -> float:
+        # Taken before a thread waits for others: that much less time is left for the file.
+        return self._door.monotonic() + self._lock_timeout
+
+    def _section(self, deadline: float) -> Generator[int, None, None]:
         """Has the ledger from the first step on until it is closed.
 
         No context manager: an exception that a signal handler raises as one is entered or left leaves it to whoever
         drops the traceback. Closing a generator is one call of C code.
         """
-        # Threads that waited for one another have that much less time for the file.
-        deadline = self._door.monotonic() + self._lock_timeout
         with self._thread_lock:
             if self._holding and self._lock_file is not None:
                 yield self._lock_file.fd
