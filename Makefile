@@ -46,7 +46,7 @@ crash: $(STAMP) ## Run the long crash campaigns: kill -9 at random instants and 
 property: $(STAMP) ## Run the property tests with the deep profile (thousands of examples).
 	HYPOTHESIS_PROFILE=deep $(PYTEST) -o faulthandler_timeout=7200 tests/property
 
-bench: $(STAMP) ## Measure append cost and latency against LMDB and os.pwrite; prints the tables.
+bench: $(STAMP) ## Measure appends, reads and syncs against LMDB and os.pwrite; prints the tables.
 	$(RUN) -m benchmarks
 
 build: $(STAMP) ## Build the sdist and the wheel into dist/.

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from benchmarks import append, backlog, compression, durability, processes, stalled_disk, tail_latency, zero_copy
+from benchmarks import (
+    append,
+    backlog,
+    compression,
+    consume,
+    durability,
+    processes,
+    stalled_disk,
+    tail_latency,
+    zero_copy,
+)
 
 
 def main() -> None:
     """Print every table."""
     append.main()
+    consume.main()
     tail_latency.main()
     durability.main()
     processes.main()

@@ -61,6 +61,7 @@ from comet_storage.types import (
     RetentionStats,
     ShardRetentionStats,
     StreamMessage,
+    StreamStats,
 )
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "StorageConfig",
     "StorageIOError",
     "StreamMessage",
+    "StreamStats",
     "UnsafeDirectoryError",
     "UnsupportedFilesystemError",
     "UnsupportedFormatError",

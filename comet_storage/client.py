@@ -10,9 +10,11 @@ from types import TracebackType
 from comet_storage._format.group_record import GroupRecord
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._groups.accounting import shard_accounting
+from comet_storage._groups.arguments import whole_number
+from comet_storage._groups.browse import oldest_pending, recent_messages, stream_stats
 from comet_storage._groups.lease import take_lease
+from comet_storage._groups.messages import frame_messages
 from comet_storage._groups.registry import changing_groups, register_group
-from comet_storage._groups.shard_cursor import frame_messages
 from comet_storage._log.latency import Appender
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors, sync_names
@@ -23,7 +25,7 @@ from comet_storage._shard.batch import check_batch
 from comet_storage._shard.flush import flush_writer
 from comet_storage._shard.group_file import read_group_record
 from comet_storage.config import CometConfig
-from comet_storage.errors import CometError, LogMovedError, ShardLostError
+from comet_storage.errors import CometError, InvalidArgumentError, LogMovedError, ShardLostError
 from comet_storage.lanes import LaneWriter
 from comet_storage.names import ShardName, parse_group, parse_shard_stream, parse_stream
 from comet_storage.types import (
@@ -33,6 +35,7 @@ from comet_storage.types import (
     RetentionStats,
     ShardRetentionStats,
     StreamMessage,
+    StreamStats,
     message_ids,
 )
 
@@ -166,6 +169,19 @@ class Client(Reporting):
                     end = found.header.first_entry + found.header.count
                     yield from frame_messages(stream, name.shard_id, found, start, end)
 
+    def list_recent(self, stream: str, n: int) -> list[StreamMessage]:
+        """The last ``n`` entries of a shard, or of all shards of a stream by their time stamps, oldest first.
+
+        None for 0 and less. No group is touched, and nothing is made.
+        """
+        found: list[StreamMessage] = []
+        if whole_number("n", n) > 0:
+            for name in self._names(stream):
+                with self._reading(name) as reader:
+                    found += recent_messages(reader, name, n)
+            found.sort(key=lambda message: message.timestamp)
+        return found[-n:]
+
     def allocated_bytes(self) -> int:
         """Bytes of the disk blocks of every file and directory of the log."""
         with storage_errors(self.data_dir):
@@ -191,6 +207,8 @@ class Client(Reporting):
         2. The group's file appears. Shards made from here on are read from their first entry.
         """
         self._check_writable()
+        if start not in {"oldest", "newest"}:
+            raise InvalidArgumentError(f"start is {start!r}: must be 'oldest' or 'newest'")
         path = self._layout.group_file(stream, parse_group(group))
         directory = self._layout.stream_directory(stream)
         with self._lock, storage_errors(directory):
@@ -238,6 +256,24 @@ class Client(Reporting):
         with self._reading(name) as reader:
             record = read_group_record(self._door, path) or GroupRecord()
             return shard_accounting(record, reader.gone(record.offset), reader.next_number())
+
+    def oldest_pending(self, stream: str, group: str) -> int | None:
+        """When the oldest entry was appended that a group has still to get, in nanoseconds since 1970; None if none."""
+        found = []
+        for name in self._names(stream):
+            path = self._layout.shard(name).group(parse_group(group))
+            with self._reading(name) as reader:
+                found.append(oldest_pending(reader, read_group_record(self._door, path) or GroupRecord()))
+        return min((timestamp for timestamp in found if timestamp is not None), default=None)
+
+    def shard_stats(self, stream: str, shard_id: int) -> StreamStats:
+        """What a shard holds, and where the stream's groups are in it; zeros for a shard that does not exist."""
+        name = ShardName(*parse_stream(stream), shard_id)
+        layout = self._layout.shard(name)
+        with self._reading(name) as reader:
+            records = {group: read_group_record(self._door, layout.group(group)) for group in self.groups(stream)}
+            offsets = {group: record.offset if record is not None else 0 for group, record in records.items()}
+            return stream_stats(reader, name, offsets, len(layout.segments()))
 
     def pending_bytes(self, stream: str, group: str) -> int:
         """Stored bytes that a group has still to get, to the nearest frame."""

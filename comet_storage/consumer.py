@@ -6,22 +6,32 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from comet_storage._format.group_record import DELIVERED, REJECTED
+from comet_storage._groups.arguments import ranges, shard_numbers, whole_number
+from comet_storage._groups.fair_read import read_in_turn
+from comet_storage._groups.processing import DeadLetter, Handler, OnBatch, OnError, Processing, ProcessOptions
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._os import fork
 from comet_storage._os.door import storage_errors
-from comet_storage.errors import AckError, ClosedError, ReadOnlyError, UnsupportedFormatError
-from comet_storage.names import parse_group, parse_stream
-from comet_storage.types import MessageID, StreamMessage
+from comet_storage.errors import (
+    AckError,
+    ClosedError,
+    InvalidArgumentError,
+    InvalidStreamName,
+    ReadOnlyError,
+)
+from comet_storage.names import parse_group, parse_shard_stream, parse_stream
+from comet_storage.types import MessageID, StreamMessage, StreamStats
 
 if TYPE_CHECKING:
     from comet_storage.client import Client
 
-READ_BYTES_MAX = 64 * 1024 * 1024
-"""Payload bytes that one read returns at most, unless a single message is larger."""
+READ_BYTES_MAX = 16 * 1024 * 1024
+"""Payload bytes that one read returns at most unless told otherwise, or unless a single message is larger."""
 
 
 class Consumer:
@@ -38,6 +48,7 @@ class Consumer:
 
     Raises:
         InvalidStreamName: the stream's or the group's name is not valid.
+        InvalidArgumentError: ``start`` is something else.
         CometError: the log cannot be written to.
     """
 
@@ -47,8 +58,6 @@ class Consumer:
         self.group = parse_group(group)
         if client.read_only:
             raise ReadOnlyError("a consumer keeps its offsets in the log, which this client opened read-only")
-        if start not in {"oldest", "newest"}:
-            raise ValueError(f"start is {start!r}: must be 'oldest' or 'newest'")
         self._client = client
         self._lock = threading.RLock()
         self._cursors: dict[int, ShardCursor] = {}
@@ -80,11 +89,13 @@ class Consumer:
         """Messages from the lowest unacknowledged one of each shard on, in order per shard.
 
         Reading moves nothing: without an acknowledgement the next read returns the same. No shard can crowd out the
-        others: each gets its part of ``count`` and ``max_bytes``, and what is left over goes round.
+        others: each gets its part of ``count`` and ``max_bytes``, and what some leave over goes to the others. Another
+        shard comes first each time.
 
         Args:
-            shards: shard numbers to read; all that exist by now if None. Unknown ones yield nothing and are not made.
-            count: the most messages to return.
+            shards: shard numbers to read, each once however often it is named; all that exist by now if None. Unknown
+                ones yield nothing and are not made.
+            count: the most messages to return; none for 0 and less.
             max_bytes: payload bytes to return at most; a first message larger than that is returned alone.
             copy: False gives each message's data as a read-only memoryview of the segment's map, or of a buffer where
                 it was compressed. It stays valid while it is held, whatever happens to segment, consumer and client,
@@ -92,37 +103,114 @@ class Consumer:
                 A file that is cut under a map, or a bad sector, is no exception but ends the process with SIGBUS.
 
         Raises:
+            InvalidArgumentError: an argument is of another kind.
             ClosedError: the consumer or its client was closed.
             UnsupportedFormatError: nothing else is left than entries with a codec of a newer release. They stay.
-            CometError: a bad disk; nothing moved.
+            StorageIOError: the disk refused, or the process lacks descriptors or memory, and nothing else could be
+                read. Nothing moved; try again. What a disk refuses again and again counts as corrupt after a while.
         """
+        whole_number("count", count)
+        whole_number("max_bytes", max_bytes)
+        named = None if shards is None else shard_numbers(shards)
         with self._lock:
             self._check_open()
-            wanted = sorted(set(self.shards() if shards is None else shards))
+            wanted = sorted(set(self.shards() if named is None else named))
             if count <= 0 or not wanted:
                 return []
             self._turn = (self._turn + 1) % len(wanted)
-            wanted = wanted[self._turn :] + wanted[: self._turn]
-            messages: list[StreamMessage] = []
-            refused: UnsupportedFormatError | None = None
-            for index, shard_id in enumerate(wanted):
-                cursor = self._cursor(shard_id)
-                left = len(wanted) - index
-                share = -(-(count - len(messages)) // left)
-                if cursor is None or share <= 0:
-                    continue
-                try:
-                    with storage_errors(self._client.data_dir):
-                        largest = max_bytes if messages else None
-                        found, size = cursor.read(share, max(1, max_bytes // left), largest, copy=copy)
-                except UnsupportedFormatError as error:
-                    refused = error
-                    continue
-                messages += found
-                max_bytes = max(0, max_bytes - size)
-            if refused is not None and not messages:
-                raise refused
-            return messages
+            with storage_errors(self._client.data_dir):
+                wanted = wanted[self._turn :] + wanted[: self._turn]
+                return read_in_turn(self._cursor, wanted, count, max_bytes, copy=copy)
+
+    def process(
+        self,
+        handler: Handler,
+        *,
+        stream: str | None = None,
+        shards: Iterable[int] | None = None,
+        batch_size: int = 100,
+        max_retries: int = 3,
+        poll_interval: float | timedelta = 0.1,
+        retry_delay: float | timedelta = 1.0,
+        auto_ack: bool = True,
+        on_error: OnError | None = None,
+        on_batch: OnBatch | None = None,
+        assignment: tuple[int, int] | None = None,
+        dead_letter: DeadLetter | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Hand messages to ``handler`` until ``stop`` is set, in the calling thread.
+
+        Each batch is of one shard, in order. Shards are independent: one whose batch fails waits and is tried again,
+        and the others go on meanwhile. A shard that another consumer of the group has is taken when that one ends.
+        Nothing is acknowledged before the handler returned, so an exception of any kind, at any instant, costs at most
+        handing the same messages over again.
+
+        Args:
+            handler: called with a list of messages of one shard; what it returns is ignored.
+            stream: this consumer's stream, also as ``namespace:version:shard:*``; or one shard of it by its full name.
+            shards: only these shards. By default all, also those that come to be later. None is ever made.
+            batch_size: the most messages of a batch.
+            max_retries: how often a batch is tried again before it goes to ``dead_letter``. Without that hook it is
+                tried for ever, less and less often; it is never skipped.
+            poll_interval: seconds after which an idle loop looks for new entries, shards and freed leases.
+            retry_delay: seconds before the first retry. Doubles each time, up to a minute; varied by up to a half.
+            auto_ack: acknowledge a batch when the handler returned. Otherwise the handler, or another thread,
+                acknowledges (or rejects); the shard's next batch comes when all of this one is done with, and what is
+                not is handed over again after ``retry_delay``, then less and less often.
+            on_error: called with each exception and the number of retries before it: of the handler, of the dead-letter
+                hook, and of the log where trying again may help.
+            on_batch: called with the number of messages and the seconds taken, for each batch that was handled or given
+                up. What the callbacks raise ends the call.
+            assignment: ``(id, total)``: only shards whose number modulo ``total`` is ``id``.
+            dead_letter: called with the messages and the last exception. When it returns, they are rejected: they
+                leave the group, counted. If it raises, they stay.
+            stop: an event that ends the call within a moment, after the batch in hand. Any thread and any signal
+                handler may set it.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; nothing was read.
+            AckError: the group was deleted.
+            ClosedError: the consumer or its client was closed.
+        """
+        options = ProcessOptions(
+            shards=self._chosen_shards(stream, shards),
+            batch_size=batch_size,
+            max_retries=max_retries,
+            poll_interval=poll_interval,
+            retry_delay=retry_delay,
+            auto_ack=auto_ack,
+            on_error=on_error,
+            on_batch=on_batch,
+            assignment=assignment,
+            dead_letter=dead_letter,
+            stop=stop,
+        )
+        options.validate()
+        if not callable(handler):
+            raise InvalidArgumentError(f"handler is {handler!r}: must be callable")
+        self._check_open()
+        Processing(self, self._client._door, handler, options).run()  # noqa: SLF001 - the client's way to the system
+
+    def is_settled(self, shard: int, end: int) -> bool:
+        """Whether every entry below ``end`` that this consumer was given of a shard is done with."""
+        with self._lock:
+            cursor = self._cursors.get(shard)
+            return cursor is not None and not cursor.tracker.wanted(0, end)
+
+    def _chosen_shards(self, stream: str | None, shards: Iterable[int] | None) -> tuple[int, ...] | None:
+        """The shards that ``process`` was asked for; None for all of the stream."""
+        chosen = None
+        if stream is not None:
+            try:
+                name = parse_shard_stream(stream)
+            except InvalidStreamName:
+                asked = ":".join(parse_stream(stream))
+            else:
+                asked, chosen = name.stream, (name.shard_id,)
+            if asked != self.stream:
+                raise InvalidArgumentError(f"stream is {stream!r}: this consumer is one of {self.stream!r}")
+        return chosen if shards is None else shard_numbers(shards)
 
     def ack(self, *ids: MessageID) -> None:
         """Mark messages as delivered. In any order; twice is the same as once. Survives kill -9 when it returns.
@@ -148,7 +236,9 @@ class Consumer:
         Raises:
             AckError: ``first`` is above ``last``, or as :meth:`ack`.
         """
-        if first > last or first < 0:
+        shard_numbers([shard])
+        whole_number("last", last)
+        if whole_number("first", first) > last or first < 0:
             raise AckError(f"cannot acknowledge {first} to {last} of shard {shard}: not a range of entry numbers")
         with self._lock:
             self._check_open()
@@ -157,6 +247,10 @@ class Consumer:
     def lag(self, shard: int) -> int:
         """Entries of a shard that the group has still to get, acknowledged or gone ones not counted; never negative."""
         return self._client.shard_accounting(self.stream, shard, self.group).pending
+
+    def shard_stats(self, shard: int) -> StreamStats:
+        """What a shard holds, and where each group of the stream is in it."""
+        return self._client.shard_stats(self.stream, shard)
 
     def reset_offset(self, shard: int, entry: int) -> None:
         """Go to an entry number, forwards or backwards; negative counts from the end (-1 is the newest entry).
@@ -167,6 +261,8 @@ class Consumer:
         Raises:
             AckError: the number lies beyond the end, the shard does not exist, or another consumer holds it.
         """
+        shard_numbers([shard])
+        whole_number("entry", entry)
         with self._lock:
             self._check_open()
             cursor = self._held(shard)
@@ -175,9 +271,8 @@ class Consumer:
             target = max(0, following + entry) if entry < 0 else entry
             if target > following:
                 raise AckError(f"cannot go to entry {target} of shard {shard}: the next one will be {following}")
-            cursor.tracker.reset(target)
             with storage_errors(self._client.data_dir):
-                cursor.lease.commit(cursor.tracker.record)
+                cursor.reset(target)
 
     def sync(self) -> None:
         """Return when all acknowledgements so far survive a power cut."""
@@ -204,31 +299,48 @@ class Consumer:
             self._cursors.popitem()[1].close()
 
     def _acknowledge(self, ids: tuple[MessageID, ...], kind: int) -> None:
-        numbers: defaultdict[int, list[int]] = defaultdict(list)
-        for shard_id, number in ids:
-            numbers[shard_id].append(number)
         with self._lock:
             self._check_open()
-            self._commit({shard: _ranges(sorted(set(found))) for shard, found in numbers.items()}, kind)
+            try:
+                spans = self._by_shard(list(ids))
+            except (AttributeError, TypeError, ValueError):
+                raise InvalidArgumentError(f"not every one of {len(ids)} ids is a MessageID; nothing changed") from None
+            self._commit(spans, kind)
+
+    def _by_shard(self, ids: list[MessageID]) -> dict[int, list[tuple[int, int]]]:
+        """The ids as ranges ``[first, end)`` of entry numbers, sorted, per shard."""
+        numbers: defaultdict[int, list[int]] = defaultdict(list)
+        spans: dict[int, list[tuple[int, int]]] = {}
+        at = 0
+        while at < len(ids):
+            shard_id, number = ids[at]
+            cursor = None if shard_id in spans or shard_id in numbers else self._cursors.get(shard_id)
+            count = cursor.handed_again(ids, at) if cursor is not None else 0
+            if count:
+                spans[shard_id] = [(number, number + count)]
+            else:
+                numbers[shard_id].append(number)
+            at += max(1, count)
+        for shard_id, found in numbers.items():
+            found += [number for span in spans.get(shard_id, ()) for number in range(*span)]
+            spans[shard_id] = ranges(found)
+        return spans
 
     def _commit(self, acknowledged: dict[int, list[tuple[int, int]]], kind: int) -> None:
         """Check all shards before any changes, so that an error changes nothing."""
         cursors = {shard: self._held(shard) for shard in acknowledged}
-        for shard, ranges in acknowledged.items():
+        for shard, spans in acknowledged.items():
             tracker = cursors[shard].tracker
-            if ranges[0][0] < tracker.record.start or ranges[-1][1] > tracker.seen:
+            if spans[0][0] < tracker.record.start or spans[-1][1] > tracker.seen:
                 raise AckError(
-                    f"entries {ranges[0][0]} to {ranges[-1][1] - 1} of shard {shard}: only entries "
+                    f"entries {spans[0][0]} to {spans[-1][1] - 1} of shard {shard}: only entries "
                     f"{tracker.record.start} to {tracker.seen - 1} were delivered to this consumer"
                 )
             with storage_errors(self._client.data_dir):
                 cursors[shard].lease.check()
         with storage_errors(self._client.data_dir):
-            for shard, ranges in acknowledged.items():
-                cursor = cursors[shard]
-                for first, end in ranges:
-                    cursor.tracker.acknowledge(first, end, kind)
-                cursor.lease.commit(cursor.tracker.record)
+            for shard, spans in acknowledged.items():
+                cursors[shard].acknowledge(spans, kind)
 
     def _held(self, shard: int) -> ShardCursor:
         cursor = self._cursor(shard)
@@ -252,16 +364,3 @@ class Consumer:
         if self._closed:
             raise ClosedError(f"consumer of group {self.group!r} is closed")
         self._client._check_open()  # noqa: SLF001 - without its client a consumer is closed as well
-
-
-def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Sorted numbers as ranges ``[first, end)``."""
-    if numbers[-1] - numbers[0] == len(numbers) - 1:
-        return [(numbers[0], numbers[-1] + 1)]
-    ranges: list[tuple[int, int]] = []
-    for number in numbers:
-        if ranges and number <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], number + 1))
-        else:
-            ranges.append((number, number + 1))
-    return ranges

@@ -92,6 +92,25 @@ class StreamMessage(NamedTuple):
 
 
 @dataclass(frozen=True)
+class StreamStats:
+    """What one shard of a stream holds, and where its consumer groups are."""
+
+    shard_id: int
+    total_entries: int
+    """Entries held."""
+    total_bytes: int
+    """Bytes of their frames."""
+    oldest_entry_ns: int | None
+    """When the oldest of them was appended, nanoseconds since 1970; None in an empty shard."""
+    newest_entry_ns: int | None
+    """When the newest was appended."""
+    consumer_offsets: dict[str, int]
+    """Each group's lowest number that is not yet acknowledged."""
+    file_count: int
+    """Segments."""
+
+
+@dataclass(frozen=True)
 class Accounting:
     """What became of every entry number of a group, from its start to the shards' next numbers.
 

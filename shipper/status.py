@@ -15,8 +15,7 @@ from rich import box
 from rich.table import Table
 
 from comet_otel.streams import ROUTES
-from comet_storage import Accounting, Client, CometError
-from comet_storage.names import parse_stream, shard_stream_name
+from comet_storage import Client, CometError
 from shipper import data_directory
 from shipper.errors import EnvironmentFailedError
 
@@ -152,37 +151,17 @@ def age_text(seconds: float) -> str:
 
 
 def _group_status(client: Client, signal: str, stream: str, group: str | None) -> GroupStatus:
-    total, pending_bytes = Accounting(), 0
-    oldest: int | None = None
     # A group that does not exist has its offsets at the beginning, which is where a new one would start.
     name = group or "status"
-    for shard in client.shards(stream):
-        accounting = client.shard_accounting(stream, shard, name)
-        total += accounting
-        if accounting.pending:
-            timestamp = _oldest_pending(client, shard_stream_name(*parse_stream(stream), shard), accounting.pending)
-            oldest = timestamp if oldest is None else min(oldest, timestamp or oldest)
-    pending_bytes = client.pending_bytes(stream, name)
+    total = client.accounting(stream, name)
+    oldest = client.oldest_pending(stream, name)
     return GroupStatus(
         signal=signal,
         stream=stream,
         group=group,
         pending=total.pending,
-        pending_bytes=pending_bytes,
+        pending_bytes=client.pending_bytes(stream, name),
         oldest_age_seconds=None if oldest is None else max(0.0, time.time() - oldest / 1e9),
         delivered=total.delivered,
         **{loss: getattr(total, loss) for loss in _LOSSES},
     )
-
-
-def _oldest_pending(client: Client, shard_stream: str, pending: int) -> int | None:
-    """Return when the oldest pending entry of a shard was written, in nanoseconds since 1970.
-
-    Pending entries are the last ones of a shard, so their number says where they begin.
-    """
-    first_held = next(client.scan(shard_stream), None)
-    if first_held is None:
-        return None
-    already_had = max(0, client.len(shard_stream) - pending)
-    oldest = next(client.scan(shard_stream, first_held.id.entry_number + already_had), None)
-    return None if oldest is None else oldest.timestamp

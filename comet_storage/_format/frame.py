@@ -15,6 +15,8 @@ every frame of a segment (until number 2**32), so that the next frame after a da
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from comet_storage._format.checksum import crc32, crc32_keeping_gil
@@ -25,6 +27,8 @@ CODEC_RAW = 0
 CODEC_ZSTD = 1
 MARKER_OFFSET = 12
 """Where in a header the four bytes of :func:`marker` are."""
+COUNT_OFFSET = 24
+"""Where in a header count, codec and flags are."""
 KIND_OFFSET = 27
 """Where in a header the byte with codec and flags is."""
 CODEC_SHIFT = 24
@@ -90,11 +94,10 @@ def marker(salt: int, number: int) -> bytes:
     return pack_check(salt ^ (number >> 32))
 
 
-def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | None:
-    """Ends of the entries inside a body as codec 0 has it, in order, or None when the lengths do not add up to it.
+def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> Sequence[int] | None:
+    """Where the entries inside a body as codec 0 has it begin, in order, and where the last one ends.
 
-    The first entry starts at ``ENTRY_LENGTH_BYTES * count`` (0 for a single entry), each other one where its
-    predecessor ends.
+    A range if all are of one size. None when the lengths do not add up to the body.
 
     Raises:
         UnsupportedFormatError: a codec that a later release added; the entries are whole, and not for this one.
@@ -105,10 +108,11 @@ def entry_bounds(header: FrameHeader, body: bytes | memoryview) -> list[int] | N
             f"{header.codec}, which this release does not know; they stay where they are: read them with a newer one"
         )
     if header.count == 1:
-        return [len(body)]
-    end = ENTRY_LENGTH_BYTES * header.count
-    bounds = []
-    for length in struct.unpack_from(f"<{header.count}I", body):
-        end += length
-        bounds.append(end)
-    return bounds if end == len(body) else None
+        return [0, len(body)]
+    lengths = struct.unpack_from(f"<{header.count}I", body)
+    start = ENTRY_LENGTH_BYTES * header.count
+    if lengths[0] and lengths.count(lengths[0]) == header.count:
+        bounds: Sequence[int] = range(start, start + lengths[0] * header.count + 1, lengths[0])
+    else:
+        bounds = list(accumulate(lengths, initial=start))
+    return bounds if bounds[-1] == len(body) else None

@@ -1,19 +1,20 @@
-"""A consumer group's record of one shard: two alternating slots of 2048 bytes (docs/disk-format.md, "Groups")."""
+"""A consumer group's record of one shard: four slots of 1024 bytes (docs/disk-format.md, "Consumer groups")."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from comet_storage._format.limits import GROUP_RANGES_MAX, GROUP_SLOT_BYTES
-from comet_storage._format.slots import encode_slot, newest_slot
+from comet_storage._format.limits import GROUP_RANGES_MAX, GROUP_SLOT_BYTES, GROUP_SLOTS
+from comet_storage._format.slots import decode_slot, encode_slot
 
 DELIVERED = 0
 REJECTED = 1
 
 _KIND = b"GRUP"
 _FIELDS = struct.Struct("<8QI")
-_RANGE = struct.Struct("<QII")
+_RANGE = struct.Struct("<QIH")
 _RANGE_LENGTH_MAX = 2**32 - 1
 
 
@@ -58,17 +59,29 @@ def encode_group_slot(sequence: int, record: GroupRecord) -> bytes:
     return encode_slot(_KIND, sequence, payload)
 
 
-def decode_group_file(data: bytes) -> tuple[int, GroupRecord] | None:
-    """Sequence and record of the newest valid slot, or None when neither proves itself."""
-    slot = newest_slot(_KIND, data[:GROUP_SLOT_BYTES], data[GROUP_SLOT_BYTES : 2 * GROUP_SLOT_BYTES])
-    if slot is None or len(slot.payload) < _FIELDS.size:
+class StoredRecord(NamedTuple):
+    """The newest record of a file, and where it is."""
+
+    sequence: int
+    place: int
+    """Which of the slots it is in."""
+    record: GroupRecord
+
+
+def decode_group_file(data: bytes) -> StoredRecord | None:
+    """The newest record whose slot is valid, or None when no slot proves itself."""
+    found = []
+    for place in range(GROUP_SLOTS):
+        slot = decode_slot(_KIND, data[place * GROUP_SLOT_BYTES : (place + 1) * GROUP_SLOT_BYTES])
+        if slot is not None and len(slot.payload) >= _FIELDS.size:
+            found.append((slot.sequence, place, slot.payload))
+    if not found:
         return None
-    *numbers, count = _FIELDS.unpack_from(slot.payload)
-    start, offset, rejected, skipped, evicted, corrupt, lost, generation = numbers
+    sequence, place, payload = max(found)
+    start, offset, rejected, skipped, evicted, corrupt, lost, generation, count = _FIELDS.unpack_from(payload)
     ranges = []
-    for index in range(count):
-        first, length, kind = _RANGE.unpack_from(slot.payload, _FIELDS.size + index * _RANGE.size)
+    for index in range(min(count, (len(payload) - _FIELDS.size) // _RANGE.size)):
+        first, length, kind = _RANGE.unpack_from(payload, _FIELDS.size + index * _RANGE.size)
         ranges.append((first, first + length, kind))
-    return slot.sequence, GroupRecord(
-        start, offset, rejected, skipped, evicted, corrupt, lost, generation, tuple(ranges)
-    )
+    record = GroupRecord(start, offset, rejected, skipped, evicted, corrupt, lost, generation, tuple(ranges))
+    return StoredRecord(sequence, place, record)

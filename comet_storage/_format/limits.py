@@ -16,9 +16,12 @@ SECTOR_BYTES = 512
 """The unit that a disk writes whole; records that must not tear together are in separate sectors."""
 SEGMENT_HEADER_BYTES = 2 * SECTOR_BYTES
 PAGE_BYTES = 4096
-GROUP_SLOT_BYTES = 4 * SECTOR_BYTES
-GROUP_FILE_BYTES = 2 * GROUP_SLOT_BYTES
+GROUP_SLOTS = 4
+"""The newest record, the one that is known to be durable, one that is just being synced, and one to write to."""
+GROUP_SLOT_BYTES = 2 * SECTOR_BYTES
+GROUP_FILE_BYTES = GROUP_SLOTS * GROUP_SLOT_BYTES
 GROUP_RANGES_MAX = 64
+GROUP_RANGE_BYTES = 14
 
 INDEX_INTERVAL_BYTES = 64 * 1024
 """Distance of the points of a segment's sparse index."""
@@ -33,6 +36,6 @@ if not (
     FRAME_HEADER_BYTES % FRAME_ALIGNMENT == 0
     and SEGMENT_HEADER_BYTES % FRAME_ALIGNMENT == 0
     and GROUP_FILE_BYTES <= PAGE_BYTES
-    and GROUP_RANGES_MAX * 16 + 128 <= GROUP_SLOT_BYTES
+    and GROUP_RANGES_MAX * GROUP_RANGE_BYTES + 96 <= GROUP_SLOT_BYTES
 ):
     raise RuntimeError("the sizes of the disk format contradict each other")

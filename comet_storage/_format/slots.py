@@ -1,4 +1,4 @@
-"""Two alternating checksummed slots: one update replaces the older one, so a torn update leaves the newer intact.
+"""Checksummed slots, of which one update replaces an older one, so a torn update leaves the newer intact.
 
 Slot: kind (4 bytes), payload length u32, sequence u64, payload, CRC-32 of all that precedes it.
 """
@@ -41,7 +41,7 @@ def decode_slot(kind: bytes, data: bytes) -> Slot | None:
     return Slot(sequence, bytes(data[_HEAD.size : end]))
 
 
-def newest_slot(kind: bytes, first: bytes, second: bytes) -> Slot | None:
-    """The valid slot with the larger sequence, or None when neither is valid."""
-    slots = [slot for slot in (decode_slot(kind, first), decode_slot(kind, second)) if slot is not None]
+def newest_slot(kind: bytes, *places: bytes) -> Slot | None:
+    """The valid slot with the largest sequence, or None when none is valid."""
+    slots = [slot for slot in (decode_slot(kind, place) for place in places) if slot is not None]
     return max(slots, default=None)

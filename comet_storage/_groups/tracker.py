@@ -5,10 +5,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from comet_storage._format.group_record import DELIVERED, REJECTED, GroupRecord
 from comet_storage._shard.reader import Gap, GapKind
+
+
+class TrackerState(NamedTuple):
+    """What a tracker knew at some time."""
+
+    record: GroupRecord
+    gaps: list[Gap]
+    seen: int
+    handed: int
 
 
 @dataclass
@@ -27,6 +36,14 @@ class Tracker:
     def __post_init__(self) -> None:
         self._handed = self.record.offset
         self.seen = max(self.record.offset, *(end for _, end, _ in self.record.ranges), 0)
+
+    def state(self) -> TrackerState:
+        """All that changes, to go back to."""
+        return TrackerState(self.record, list(self.gaps), self.seen, self._handed)
+
+    def restore(self, state: TrackerState) -> None:
+        """Be as before."""
+        self.record, self.gaps, self.seen, self._handed = state
 
     def note_seen(self, end: int) -> None:
         """Numbers below ``end`` were handed to the application, or are in a gap."""
@@ -52,6 +69,9 @@ class Tracker:
         """Numbers in ``[first, end)`` are done with; those that are already, or were never there, stay as they are."""
         first = max(first, self.record.offset)
         if first >= end:
+            return
+        if first == self.record.offset and kind == DELIVERED and not self.record.ranges and not self.gaps:
+            self.record = replace(self.record, offset=end)
             return
         ranges = list(self.record.ranges)
         # Also in the middle of an acknowledged range, nobody got what was not there.

@@ -35,6 +35,7 @@ LOCK_UN = fcntl.LOCK_UN
 _LEASES = sys.platform == "linux"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.EIO}
 _BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 
 
@@ -320,6 +321,11 @@ def sync_names(door: Door, directory: str, *, levels: int) -> None:
         directory = directory.rpartition("/")[0]
     with contextlib.suppress(OSError):
         door.sync_directory(directory or "/")
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether an error says nothing about what is on the disk: the same call may do later, with nothing changed."""
+    return error.errno in _PASSING
 
 
 @contextlib.contextmanager

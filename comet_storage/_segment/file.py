@@ -2,7 +2,7 @@
 
 The three outcomes for bytes are decided here and nowhere else: a valid frame; damage, skipped to the next frame that
 proves itself; and the torn tail, damage that nothing valid follows. Reads are copies (``pread``): a file that is cut
-or a sector that cannot be read is an error value here, where a map would kill the process.
+is a short read here, and a sector that cannot be read an error, where a map would kill the process.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ from comet_storage._format.frame import (
 )
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
+from comet_storage._format.single_entries import Deltas, decode_single_entries
 from comet_storage._os.descriptors import LostDescriptorError
 from comet_storage._os.door import Door, MappedFile
+from comet_storage._segment.unreadable import UNREADABLE_BLOCK_BYTES, UnreadableBlocks
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+"""What is read at a time; a reader keeps so much of its segment between two reads."""
+PROBE_BYTES = 4096
+SINGLE_ENTRY_BYTES = 4096
+"""With so much of the window left, a run goes on in it; otherwise the window moves first."""
 CHECKED_ALWAYS_BYTES = 4096
 """Bodies up to this size are checked however much was checked in vain before."""
 
@@ -41,6 +47,37 @@ class Frame(NamedTuple):
     body: memoryview
     """Decompressed, unless with a codec that this release does not know."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole frame."""
+        return self.header.size
+
+    @property
+    def first_entry(self) -> int:
+        """Number of its first entry."""
+        return self.header.first_entry
+
+    @property
+    def end_entry(self) -> int:
+        """The number behind its last entry."""
+        return self.header.first_entry + self.header.count
+
+
+class Run(NamedTuple):
+    """Frames of one raw entry each, one behind the other, all of which proved themselves."""
+
+    offset: int
+    size: int
+    first_entry: int
+    entries: list[bytes]
+    timestamps: list[int]
+    entry_bytes: int
+
+    @property
+    def end_entry(self) -> int:
+        """The number behind the last entry."""
+        return self.first_entry + len(self.entries)
+
 
 class Damage(NamedTuple):
     """Bytes that hold no provable frame."""
@@ -52,10 +89,16 @@ class Damage(NamedTuple):
 
 
 class SegmentFile:
-    """One open segment."""
+    """One open segment.
 
-    def __init__(self, door: Door, path: str) -> None:
+    Args:
+        unreadable: how often what could not be read before it counts as damaged; until then the error is raised. None
+            where a shard has to be recovered whatever the disk does: then it counts at once.
+    """
+
+    def __init__(self, door: Door, path: str, unreadable: UnreadableBlocks | None = None) -> None:
         self._door = door
+        self._unreadable = unreadable
         self.path = path
         self.fd = door.open_kept(path)
         self.mapping: weakref.ref[MappedFile] | None = None
@@ -100,7 +143,7 @@ class SegmentFile:
         if self.header is None:
             yield Damage(offset, end, None)
             return
-        walker = _Walker(self, self.header.salt, end)
+        walker = SegmentWalker(self, self.header.salt, end)
         while offset < end:
             found = walker.at(offset, number)
             yield found
@@ -111,34 +154,132 @@ class SegmentFile:
                 offset = found.end
                 number = found.next_number or number
 
-    def read(self, size: int, offset: int) -> bytes:
-        """Bytes as far as there are any; a sector that cannot be read is as good as one that is not there."""
+    def walker(self, end: int) -> SegmentWalker | None:
+        """A walk that its caller takes step by step; None in a segment without a provable header."""
+        return SegmentWalker(self, self.header.salt, end) if self.header is not None else None
+
+    def find(self, number: int, low: int, high: int) -> tuple[int, int] | None:
+        """A frame near the one that holds ``number`` in a segment without an index, by bisection of ``[low, high)``.
+
+        Headers are found by their marker and prove themselves; the bodies are for the walk that follows to check. Costs
+        a few pages, where a walk from the start would read all that lies before.
+
+        Returns:
+            Offset and first number of a frame at or before ``number``; None where nothing was found.
+        """
+        found = None
+        while self.header is not None and high - low > READ_BYTES:
+            middle = (low + high) // 2
+            middle -= middle % FRAME_ALIGNMENT
+            probe = SegmentWalker(self, self.header.salt, high).probe(middle, self.header.first_entry)
+            if probe is None or probe[1] > number:
+                high = middle
+            else:
+                found, low = probe, max(middle, probe[0])
+        return found
+
+    def read(self, size: int, offset: int, needed: int | None = None) -> bytes:
+        """Bytes as far as there are any; with ``needed``, only so many if there is trouble with those behind.
+
+        Raises:
+            OSError: they cannot be read, and did not yet count as damaged (see :class:`UnreadableBlocks`).
+        """
         try:
-            return self._door.read(self.fd, size, offset)
+            data = self._door.read(self.fd, size, offset)
         except LostDescriptorError:
             raise
         except OSError:
-            return b""
+            data = b""
+        if needed is None:
+            needed = size
+        if len(data) >= needed or self._unreadable is None or offset + len(data) >= self.size():
+            return data
+        return self._read_around(self._unreadable, data, needed, offset)
+
+    def _read_around(self, unreadable: UnreadableBlocks, data: bytes, size: int, offset: int) -> bytes:
+        """The rest of a short read in the middle of the file, with zeros for what was refused too often."""
+        end = min(offset + size, self.size())
+        while (at := offset + len(data)) < end:
+            try:
+                rest = self._door.read(self.fd, end - at, at)
+            except OSError as error:
+                block = at - at % UNREADABLE_BLOCK_BYTES
+                if not unreadable.given_up(self.path, block, error):
+                    raise
+                rest = bytes(min(block + UNREADABLE_BLOCK_BYTES, end) - at)
+            if not rest:
+                break
+            data += rest
+        return data
 
 
-class _Walker:
-    """The state of one walk: a window of bytes, and how much was checked in vain."""
+class SegmentWalker:
+    """The state of one walk: a window of bytes, and how much was checked in vain.
+
+    Bytes below ``end`` never change, so the window stays good when ``end`` is raised.
+    """
 
     def __init__(self, segment: SegmentFile, salt: int, end: int) -> None:
         self._read = segment.read
         self._salt = salt
         self._end = end
+        self._deltas = Deltas(salt)
+        self._ahead = READ_BYTES
         self._window = b""
         self._window_start = 0
         self._found: tuple[int, FrameHeader] | None = None
         self._failed_bytes = 0
         self._budget: int | None = None
 
+    def extend(self, end: int) -> None:
+        """Look at bytes up to ``end`` from now on."""
+        self._end = end
+
+    def forget(self) -> None:
+        """Let go of a window that was made for one large body."""
+        if len(self._window) > READ_BYTES:
+            self._window = b""
+
+    def run(self, offset: int, number: int, limit: int) -> Run | None:
+        """Frames of single raw entries at ``offset``, at most ``limit``, as far as the window goes; None without any.
+
+        Args:
+            offset: where the first begins.
+            number: the number that it must have.
+            limit: the most entries.
+        """
+        self._bytes(offset, min(SINGLE_ENTRY_BYTES, self._end - offset), FRAME_HEADER_BYTES)
+        at = offset - self._window_start
+        columns = decode_single_entries(self._window, at, offset, number, limit, self._deltas)
+        if not columns.size:
+            return None
+        self._ahead = READ_BYTES
+        return Run(offset, columns.size, number, columns.entries, columns.timestamps, columns.entry_bytes)
+
+    def probe(self, offset: int, number: int) -> tuple[int, int] | None:
+        """Offset and first number of the next header that proves itself at or behind ``offset``."""
+        mark = marker(self._salt, number)
+        size = PROBE_BYTES
+        while offset < self._end:
+            self._window = self._read(min(size, self._end - offset), offset)
+            self._window_start = offset
+            found = self._first_header(self._window, 0, mark, number)
+            if found is not None:
+                return found[0], found[1].first_entry
+            if len(self._window) < FRAME_HEADER_BYTES:
+                return None
+            offset += len(self._window) - FRAME_HEADER_BYTES + FRAME_ALIGNMENT
+            offset -= offset % FRAME_ALIGNMENT
+            size = READ_BYTES
+        return None
+
     def at(self, offset: int, number: int) -> Frame | Damage:
         """What is at ``offset``."""
         header = self._header(offset, number)
         if header is None:
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
+        # Behind a large body probably comes another one, which is read as a whole, and not partly before.
+        self._ahead = READ_BYTES if header.body_length <= READ_BYTES else PROBE_BYTES
         following = header.first_entry + header.count
         overdrawn = self._budget is not None and self._failed_bytes > self._budget
         if overdrawn and header.body_length > CHECKED_ALWAYS_BYTES and not self._coherent(offset, header):
@@ -188,12 +329,12 @@ class _Walker:
         successor = decode_header(data, 0, self._salt, following)
         return successor is not None and successor.first_entry == number
 
-    def _bytes(self, offset: int, size: int) -> memoryview:
-        """Bytes from the window, which moves when it must; fewer where the file ends."""
+    def _bytes(self, offset: int, size: int, needed: int | None = None) -> memoryview:
+        """Bytes from the window, which moves when it must; fewer where the file ends, or behind those ``needed``."""
         start = offset - self._window_start
         if start < 0 or start + size > len(self._window):
-            want = min(max(size, READ_BYTES), self._end - offset)
-            self._window = self._read(want, offset)
+            want = min(max(size, self._ahead), self._end - offset)
+            self._window = self._read(want, offset, size if needed is None else needed)
             self._window_start, start = offset, 0
         return memoryview(self._window)[start : start + size]
 

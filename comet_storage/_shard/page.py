@@ -25,7 +25,7 @@ from comet_storage._format.state_page import (
     encode_identity,
 )
 from comet_storage._os import fork
-from comet_storage._os.door import Door, MappedFile
+from comet_storage._os.door import Door, MappedFile, may_pass
 from comet_storage._os.pwrite import PwriteWords
 from comet_storage._segment.active import Reserve
 
@@ -184,10 +184,16 @@ class ReaderPage:
         return self._boot_checked
 
     def refresh(self) -> None:
-        """Look whether the file is still the one mapped."""
+        """Look whether the file is still the one mapped.
+
+        Raises:
+            OSError: that cannot be told, because the process or the disk is in trouble.
+        """
         try:
             status = self._door.status(self._path)
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise
             self.close()
             return
         key = (status.device, status.inode)
@@ -200,7 +206,9 @@ class ReaderPage:
         self.close()
         try:
             fd = self._door.open_kept(self._path)
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise
             return
         try:
             opened = self._door.descriptor_status(fd)

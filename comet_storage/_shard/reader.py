@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 from comet_storage._format.frame import CODEC_RAW
 from comet_storage._format.limits import FRAME_HEADER_BYTES, INDEX_INTERVAL_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader
+from comet_storage._os.descriptors import LostDescriptorError
 from comet_storage._os.door import Door
-from comet_storage._segment.file import Damage, Frame, SegmentFile
+from comet_storage._segment.file import Damage, Frame, Run, SegmentFile, SegmentWalker
+from comet_storage._segment.unreadable import UnreadableBlocks
 from comet_storage._shard.layout import NUMBER_MAX, ShardLayout, holding
 from comet_storage._shard.page import ReaderPage
 from comet_storage._shard.pinned import PinnedViews
@@ -18,6 +20,10 @@ from comet_storage.config import IndexingConfig
 from comet_storage.index import BinarySearchableIndex, EntryPosition
 
 _SETTLING_SECONDS = 0.001
+_INDEXED_BYTES = 4 * INDEX_INTERVAL_BYTES
+"""A number that is further from the next known point is looked for by bisection."""
+KEPT_BYTES = 2 * 1024 * 1024
+"""A frame up to this size is kept for the next read, which may begin in the middle of it."""
 
 GapKind = Literal["evicted", "corrupt", "lost"]
 
@@ -59,8 +65,12 @@ class ShardReader:
         self._indexing = indexing
         self._index = BinarySearchableIndex()
         self._note_at: tuple[int, int] = (0, 0)
+        self._closed_end: int | None = None
+        self._walker: SegmentWalker | None = None
+        self._last: Frame | Run | None = None
         self._resume: tuple[int, int] = (-1, 0)
         self._settled_below = 0
+        self._unreadable = UnreadableBlocks(door)
         self._losses: dict[int, SegmentHeader | None] = {}
 
     def close(self) -> None:
@@ -104,7 +114,7 @@ class ShardReader:
         segments = self._layout.segments()
         number = segments[-1] if segments else 0
         for found in self.frames(number):
-            number = found.end if isinstance(found, Gap) else found.header.first_entry + found.header.count
+            number = found.end if isinstance(found, Gap) else found.end_entry
         return number
 
     def position_of(self, number: int) -> tuple[int, int]:
@@ -120,6 +130,50 @@ class ShardReader:
 
         The first frame may begin with lower numbers.
         """
+        return (found for found in self._found(number, 0) if not isinstance(found, Run))
+
+    def runs(self, number: int, limit: int) -> Iterator[Frame | Run | Gap]:
+        """As :meth:`frames`, but frames of one raw entry each come together, at most ``limit`` (0: none), as a run.
+
+        Goes on where the last walk ended, without a look at the directory, as long as that leads on.
+        """
+        for found in self._continued(number, limit):
+            yield found
+            number = found.end_entry
+        yield from self._found(number, limit)
+
+    def _continued(self, number: int, limit: int) -> Iterator[Frame | Run]:
+        """What follows the last walk in the open segment without a gap; ends where anything is in doubt."""
+        segment, walker, last = self._segment, self._walker, self._last
+        in_last = last is not None and last.first_entry <= number < last.end_entry == self._resume[0]
+        in_last = in_last and (limit > 0 or isinstance(last, Frame))
+        if segment is None or segment.header is None or walker is None or not (in_last or self._resume[0] == number):
+            return
+        end = self._closed_end
+        if end is None:
+            published = self._believable_published()
+            if published is None:
+                return
+            end = published - segment.header.base_position + SEGMENT_HEADER_BYTES
+        try:
+            status = self._door.descriptor_status(segment.fd)
+        except LostDescriptorError:
+            return
+        if end > segment.header.capacity or not status.links:
+            return
+        if in_last and last is not None:
+            yield last
+        (number, offset), end = self._resume, min(end, status.size)
+        walker.extend(end)
+        while offset < end:
+            found = (walker.run(offset, number, limit) if limit else None) or walker.at(offset, number)
+            if isinstance(found, Damage) or found.first_entry != number:
+                return
+            offset, number = offset + found.size, found.end_entry
+            self._note(found)
+            yield found
+
+    def _found(self, number: int, limit: int) -> Iterator[Frame | Run | Gap]:
         published = self._believable_published()
         self._segments = self._list_segments(published)
         if not self._segments:
@@ -139,9 +193,9 @@ class ShardReader:
                 yield from self._evicted(number)
                 number, index = self._segments[0], 0
                 continue
-            for found in self._segment_frames(index, number, published):
+            for found in self._segment_frames(index, number, published, limit):
                 yield found
-                number = found.end if isinstance(found, Gap) else found.header.first_entry + found.header.count
+                number = found.end if isinstance(found, Gap) else found.end_entry
             index += 1
         end = self._page.number_at(published) if published is not None else None
         if end is not None and end > number:
@@ -174,7 +228,9 @@ class ShardReader:
         del segments[bisect_right(segments, bound) :]
         return segments
 
-    def _segment_frames(self, index: int, number: int, published: int | None) -> Iterator[Frame | Gap]:
+    def _segment_frames(
+        self, index: int, number: int, published: int | None, limit: int
+    ) -> Iterator[Frame | Run | Gap]:
         """Frames and gaps of the open segment, including the gap before its successor."""
         segment = self._segment
         header = segment.header if segment is not None else None
@@ -182,7 +238,7 @@ class ShardReader:
         if segment is not None and header is not None:
             end = min(self._end(header, successor, published), segment.size())
             offset, low = self._locate(segment, number, end)
-            for found in self._walk(segment, offset, end, low, last=successor is None):
+            for found in self._walk(segment, offset, end, low, limit, last=successor is None):
                 if isinstance(found, Damage):
                     # A header tells which number follows its frame, but not beyond what a later segment starts with.
                     following = min(found.next_number or 0, NUMBER_MAX if successor is None else successor)
@@ -190,37 +246,40 @@ class ShardReader:
                         yield from self._missing(number, following, index)
                         number = following
                     continue
-                following = found.header.first_entry + found.header.count
-                if found.header.first_entry >= self._note_at[0] or found.offset >= self._note_at[1]:
-                    self._note_point(found)
-                if following <= number:
+                self._note(found)
+                if found.end_entry <= number:
                     continue
-                if found.header.first_entry > number:
-                    yield from self._missing(number, found.header.first_entry, index)
+                if found.first_entry > number:
+                    yield from self._missing(number, found.first_entry, index)
+                number = found.end_entry
                 yield found
-                number = following
-                self._resume = (number, found.offset + found.header.size)
         if successor is not None and number < successor:
             yield from self._missing(number, successor, index)
 
-    def _walk(self, segment: SegmentFile, offset: int, end: int, low: int, *, last: bool) -> Iterator[Frame | Damage]:
-        """The open segment from ``offset`` on.
+    def _walk(
+        self, segment: SegmentFile, offset: int, end: int, number: int, limit: int, *, last: bool
+    ) -> Iterator[Frame | Run | Damage]:
+        """The open segment from ``offset`` on, where the next frame's number is ``number`` or higher.
 
         On weakly ordered processors the position of a frame may be seen before its bytes. So at the end of a shard new
         damage is looked at again after a pause; one pause is enough for all that was published before it.
         """
         settled = not last
-        walk = segment.walk(offset, end, low)
-        while (found := next(walk, None)) is not None:
-            if isinstance(found, Frame):
-                low = found.header.first_entry + found.header.count
-            elif found.offset >= self._settled_below:
-                if not settled:
-                    settled = True
-                    self._door.sleep(_SETTLING_SECONDS)
-                    walk = segment.walk(found.offset, end, low)
-                    continue
-                self._settled_below = found.offset + 1
+        walker = self._walker = segment.walker(end)
+        while walker is not None and offset < end:
+            found: Frame | Run | Damage | None = walker.run(offset, number, limit) if limit else None
+            found = found or walker.at(offset, number)
+            if isinstance(found, Damage):
+                if offset >= self._settled_below:
+                    if not settled:
+                        settled = True
+                        self._door.sleep(_SETTLING_SECONDS)
+                        walker = self._walker = segment.walker(end)
+                        continue
+                    self._settled_below = offset + 1
+                offset, number = found.end, found.next_number or number
+            else:
+                offset, number = offset + found.size, found.end_entry
             yield found
 
     def _end(self, header: SegmentHeader, successor: int | None, published: int | None) -> int:
@@ -231,7 +290,10 @@ class ShardReader:
             limit = following.base_position if following is not None else None
         if limit is None:
             return header.capacity
-        return min(max(limit - header.base_position, 0) + SEGMENT_HEADER_BYTES, header.capacity)
+        end = min(max(limit - header.base_position, 0) + SEGMENT_HEADER_BYTES, header.capacity)
+        if successor is not None:
+            self._closed_end = end
+        return end
 
     def _locate(self, segment: SegmentFile, number: int, end: int) -> tuple[int, int]:
         """Offset of a frame at or before ``number``, and that frame's lowest possible number."""
@@ -240,18 +302,30 @@ class ShardReader:
         if not len(self._index) and segment.header is not None:
             points = segment.footer(end, segment.header.salt)
             self._index.replace([number for number, _ in points], [offset for _, offset in points])
-        position, low = self._index.get_scan_start_position(number) or (EntryPosition(0), 0)
+        position, found = self._index.get_scan_start_position(number) or (EntryPosition(0), 0)
         if position.byte_offset > end:
-            position, low = EntryPosition(0), 0
-        offset, low = max(position.byte_offset, SEGMENT_HEADER_BYTES), max(low, self._segment_first)
-        self._note_at = (low, offset)
-        return offset, low
+            position, found = EntryPosition(0), 0
+        offset, found = max(position.byte_offset, SEGMENT_HEADER_BYTES), max(found, self._segment_first)
+        known = self._index.find_following(number)
+        following = min(known.byte_offset, end) if known is not None else end
+        if following - offset > _INDEXED_BYTES:
+            nearer = segment.find(number, offset, following)
+            if nearer is not None:
+                offset, found = nearer
+                self._index.insert(found, (offset, 0))
+        self._note_at = (found, offset)
+        return offset, found
 
-    def _note_point(self, frame: Frame) -> None:
-        """Remember where frames are, sparsely: a later read that starts nearby need not walk from afar."""
-        number, offset = frame.header.first_entry, frame.offset
-        self._index.insert(number, (offset, 0))
-        self._note_at = (number + self._indexing.boundary_interval, offset + INDEX_INTERVAL_BYTES)
+    def _note(self, found: Frame | Run) -> None:
+        """Remember where the next read goes on, and, sparsely, where frames are, for those that start elsewhere."""
+        if found.first_entry >= self._note_at[0] or found.offset >= self._note_at[1]:
+            self._index.insert(found.first_entry, (found.offset, 0))
+            number = found.first_entry + self._indexing.boundary_interval
+            self._note_at = (number, found.offset + INDEX_INTERVAL_BYTES)
+        self._resume = (found.end_entry, found.offset + found.size)
+        self._last = found if found.size <= KEPT_BYTES else None
+        if self._walker is not None:
+            self._walker.forget()
 
     def _evicted(self, number: int) -> Iterator[Gap]:
         """The gap before the oldest segment; what was lost just before it did not live to be evicted."""
@@ -288,7 +362,7 @@ class ShardReader:
         if first_entry == self._segment_first and self._segment is not None:
             return self._segment.header
         try:
-            segment = SegmentFile(self._door, self._layout.segment(first_entry))
+            segment = SegmentFile(self._door, self._layout.segment(first_entry), self._unreadable)
         except FileNotFoundError:
             return None
         segment.close()
@@ -298,16 +372,18 @@ class ShardReader:
         # An empty segment with a torn frame is replaced by another one of the same name; the old file has no name then.
         if first_entry == self._segment_first and self._segment is not None and self._segment.is_linked():
             return
-        segment = SegmentFile(self._door, self._layout.segment(first_entry))
+        segment = SegmentFile(self._door, self._layout.segment(first_entry), self._unreadable)
         self._drop_segment()
         self._segment, self._segment_first = segment, first_entry
-        self._index = BinarySearchableIndex(max_nodes=self._indexing.max_index_entries)
-        self._note_at, self._resume, self._settled_below = (0, 0), (-1, 0), 0
 
     def _drop_segment(self) -> None:
-        if self._segment is not None:
-            self._segment.close()
-        self._segment, self._segment_first = None, -1
+        # All that belongs to it goes before it is closed and another one comes: an interruption must not mix them.
+        segment, self._segment = self._segment, None
+        self._segment_first, self._walker, self._last, self._closed_end = -1, None, None, None
+        self._index = BinarySearchableIndex(max_nodes=self._indexing.max_index_entries)
+        self._note_at, self._resume, self._settled_below = (0, 0), (-1, 0), 0
+        if segment is not None:
+            segment.close()
 
     def _believable_published(self) -> int | None:
         """The published position; None where there is no page that can be believed, or in a page from another boot."""

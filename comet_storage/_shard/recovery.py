@@ -7,6 +7,7 @@ and the writer goes on in a new segment: no file is shortened that a reader may 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 
 from comet_storage._format.limits import PAGE_BYTES, SEGMENT_HEADER_BYTES, aligned
@@ -138,7 +139,13 @@ def _number_floor(context: ShardContext, segments: list[int], groups: list[str])
     """What group records and file names prove to be used up."""
     offsets = segments[-1] if segments else 0
     for group in groups:
-        record = read_group_record(context.door, context.layout.group(group))
+        record = None
+        try:
+            record = read_group_record(context.door, context.layout.group(group))
+        except OSError as error:
+            # A bad sector there must not keep the shard from being written; a lack of descriptors is waited out.
+            if error.errno != errno.EIO:
+                raise
         if record is not None:
             offsets = max(offsets, record.offset, *(end for _, end, _ in record.ranges))
     return _Floor(offsets, 0)

@@ -136,14 +136,15 @@ def read_owner(path: Path) -> tuple[dict[str, Any], int | None]:
 def read_group(path: Path) -> dict[str, Any]:
     """Read a group's record (10)."""
     data = path.read_bytes()
-    slot = read_pair(b"GRUP", data, 0, 2048, 2048)
+    slots = [read_slot(b"GRUP", data[at : at + 1024]) for at in range(0, 4096, 1024)]
+    slot = max((slot for slot in slots if slot is not None), default=None)
     if slot is None:
         raise ValueError(f"{path} does not prove itself")
     names = ("start", "offset", "rejected", "skipped", "evicted", "corrupt", "lost", "generation")
     record: dict[str, Any] = dict(zip(names, struct.unpack_from("<8Q", slot[1]), strict=True))
     (count,) = struct.unpack_from("<I", slot[1], 64)
-    record["ranges"] = [struct.unpack_from("<QII", slot[1], 68 + 16 * index) for index in range(count)]
-    if len(slot[1]) != 68 + 16 * count:
+    record["ranges"] = [struct.unpack_from("<QIH", slot[1], 68 + 14 * index) for index in range(count)]
+    if len(slot[1]) != 68 + 14 * count:
         raise ValueError(f"{path} has {len(slot[1])} bytes of payload")
     return record
 

@@ -68,6 +68,24 @@ def test_max_bytes_bounds_the_messages_of_all_shards_together(client) -> None:
         assert len(consumer.read(max_bytes=3000)) == 3
 
 
+def test_what_retention_removed_unread_is_counted_and_not_lag(tmp_path) -> None:
+    """A read goes on at what is held; the jump is in the group's accounting, and lag tells what can still come."""
+    with Client(tmp_path / "log", CometConfig(storage=StorageConfig(max_file_size=4096))) as client:
+        for _ in range(10):
+            client.append(SHARD, [bytes(1500)])
+        with Consumer(client, "readers", stream=STREAM) as consumer:
+            consumer.ack(consumer.read(count=1)[0].id)
+            first, second, third, *_ = sorted((tmp_path / "log").rglob("*.segment"))
+            first.unlink()
+            second.unlink()
+            held = int(third.name[:20])
+            assert consumer.lag(0) == 10 - held
+            assert consumer.read(count=1)[0].id.entry_number == held
+            found = client.accounting(STREAM, "readers")
+            assert (found.delivered, found.evicted, found.pending) == (1, held - 1, 10 - held)
+            assert found.total == 10
+
+
 def test_entries_of_more_than_4_gib_are_too_large(client) -> None:
     """The typed error comes before their lengths are packed into 32 bits."""
     with mmap.mmap(-1, (1 << 32) + 1) as huge, pytest.raises(EntryTooLarge):
@@ -140,11 +158,11 @@ def test_closing_a_consumer_makes_its_acknowledgements_durable(tmp_path) -> None
         consumer = Consumer(client, "readers", stream=STREAM)
         consumer.ack(consumer.read()[0].id)
         lease = consumer._cursors[0].lease
-        assert lease._dirty
+        assert lease.dirty
         before = door.syncs
         consumer.close()
         assert door.syncs > before
-        assert not lease._dirty
+        assert not lease.dirty
 
 
 def test_two_clients_that_make_a_group_at_once_keep_each_others_records(tmp_path) -> None:

@@ -50,7 +50,7 @@ def test_the_limits_in_the_format_are_those_of_the_code() -> None:
         f"1 to {limits.FRAME_ENTRIES_MAX:,}",
         f"before compression | {limits.FRAME_CONTENT_BYTES_MAX:,} |",
         f"| segment header | {limits.SEGMENT_HEADER_BYTES:,} = 2 \u00d7 {limits.SECTOR_BYTES} |",
-        f"| group record | {limits.GROUP_FILE_BYTES:,} = 2 \u00d7 {limits.GROUP_SLOT_BYTES:,} |",
+        f"| group record | {limits.GROUP_FILE_BYTES:,} = {limits.GROUP_SLOTS} \u00d7 {limits.GROUP_SLOT_BYTES:,} |",
         f"| {limits.GROUP_RANGES_MAX} stored |",
         f"one per {limits.INDEX_INTERVAL_BYTES:,} bytes",
     ):

@@ -97,8 +97,8 @@ def test_a_group_record_is_read_back_from_the_newer_slot() -> None:
     slots = [b"", b""]
     for sequence, record in ((4, GroupRecord()), (5, RECORD)):
         slots[sequence % 2] = encode_group_slot(sequence, record).ljust(limits.GROUP_SLOT_BYTES, b"\0")
-    assert decode_group_file(b"".join(slots)) == (5, RECORD)
-    assert decode_group_file(slots[0] + bytes(limits.GROUP_SLOT_BYTES)) == (4, GroupRecord())
+    assert decode_group_file(b"".join(slots)) == (5, 1, RECORD)
+    assert decode_group_file(slots[0] + bytes(limits.GROUP_SLOT_BYTES)) == (4, 0, GroupRecord())
     assert decode_group_file(b"") is None
     assert RECORD.delivered == 20 - 1 - (2 + 3 + 4 + 5 + 1)
 
@@ -110,4 +110,4 @@ def test_ranges_that_do_not_fit_are_left_out_and_will_be_delivered_again() -> No
     data = encode_group_slot(0, GroupRecord(ranges=(long, *many))).ljust(limits.GROUP_FILE_BYTES, b"\0")
     found = decode_group_file(data)
     assert found is not None
-    assert found[1].ranges == many[:64]
+    assert found.record.ranges == many[:64]

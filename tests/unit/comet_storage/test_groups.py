@@ -10,6 +10,7 @@ import pytest
 
 from comet_storage import AckError
 from comet_storage._format.group_record import GroupRecord, decode_group_file
+from comet_storage._format.limits import GROUP_SLOT_BYTES
 from comet_storage._groups.lease import take_lease
 from comet_storage._groups.registry import register_group
 from comet_storage._os.door import Door
@@ -37,20 +38,53 @@ def test_one_consumer_has_the_lease_and_the_next_gets_what_it_left(path) -> None
     again.close()
 
 
-def test_commits_alternate_between_the_slots(path) -> None:
-    """Each commit replaces the older slot, so that the newer one survives a torn write."""
+def test_commits_leave_the_newest_and_the_synced_record_alone(path) -> None:
+    """A commit goes to a slot with neither, so that a torn write and a power cut each leave the one that counts."""
     lease, _ = take_lease(Door(), path, free_reserve, GroupRecord()) or pytest.fail("no lease")
-    for offset in range(1, 6):
+    lease.commit(GroupRecord(offset=1))
+    lease.sync()
+    synced = decode_group_file(Path(path).read_bytes())
+    assert synced is not None
+    newest = synced
+    for offset in range(2, 12):
+        before = Path(path).read_bytes()
         lease.commit(GroupRecord(offset=offset))
-        data = Path(path).read_bytes()
-        sequences = sorted(
-            found[0]
-            for slot in (data[:2048] + bytes(2048), bytes(2048) + data[2048:])
-            if (found := decode_group_file(slot))
-        )
-        assert len(sequences) == 2
-        assert sequences[1] - sequences[0] == 1
-        assert read_group_record(Door(), path) == GroupRecord(offset=offset)
+        after = Path(path).read_bytes()
+        for kept in (newest, synced):
+            at = kept.place * GROUP_SLOT_BYTES
+            assert after[at : at + GROUP_SLOT_BYTES] == before[at : at + GROUP_SLOT_BYTES]
+        found = decode_group_file(after)
+        assert found is not None
+        assert (found.sequence, found.record.offset) == (newest.sequence + 1, offset)
+        newest = found
+    lease.close()
+
+
+def test_commits_during_a_sync_leave_alone_what_is_being_synced(path) -> None:
+    """Otherwise the sync would make half of one record and half of another durable, and take it for the synced one."""
+
+    class CommittingDoor(Door):
+        lease = None
+
+        def sync_data(self, fd: int) -> None:
+            if self.lease is not None:
+                before = Path(path).read_bytes()
+                syncing = decode_group_file(before)
+                assert syncing is not None
+                for offset in range(10, 15):
+                    self.lease.commit(GroupRecord(offset=offset))
+                at = syncing.place * GROUP_SLOT_BYTES
+                assert Path(path).read_bytes()[at : at + GROUP_SLOT_BYTES] == before[at : at + GROUP_SLOT_BYTES]
+            super().sync_data(fd)
+
+    door = CommittingDoor()
+    lease, _ = take_lease(door, path, free_reserve, GroupRecord()) or pytest.fail("no lease")
+    lease.commit(GroupRecord(offset=1))
+    lease.sync()
+    lease.commit(GroupRecord(offset=2))
+    door.lease = lease
+    lease.sync()
+    assert lease.dirty
     lease.close()
 
 
@@ -121,6 +155,22 @@ def test_a_record_that_does_not_prove_itself_starts_anew(data, path) -> None:
     assert read_group_record(Door(), path) is None
     lease, record = take_lease(Door(), path, free_reserve, GroupRecord(start=3, offset=3)) or pytest.fail("no lease")
     assert record.offset == 3
+    lease.close()
+
+
+def test_a_damaged_slot_costs_only_the_acknowledgements_since_the_one_before(path) -> None:
+    """The record is never believed when it does not prove itself, and the one before it is still there."""
+    lease, _ = take_lease(Door(), path, free_reserve, GroupRecord()) or pytest.fail("no lease")
+    for offset in (5, 7):
+        lease.commit(GroupRecord(offset=offset))
+    lease.close()
+    found = decode_group_file(Path(path).read_bytes())
+    assert found is not None
+    data = bytearray(Path(path).read_bytes())
+    data[found.place * GROUP_SLOT_BYTES + 20] ^= 1
+    Path(path).write_bytes(data)
+    lease, record = take_lease(Door(), path, free_reserve, GroupRecord()) or pytest.fail("no lease")
+    assert record.offset == 5
     lease.close()
 
 
