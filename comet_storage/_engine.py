@@ -22,17 +22,17 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._retention.keeper import Keeper
-from comet_storage._retention.recorded_policy import record_policy
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.compression import Compression
 from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
-from comet_storage._shard.flush import close_writer, flush_writer
+from comet_storage._shard.flush import close_writer
 from comet_storage._shard.pinned import PinnedViews
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
 from comet_storage._shard.writer import ShardWriter
+from comet_storage._upkeep import Upkeep
 from comet_storage.config import CometConfig, seconds
 from comet_storage.errors import (
     ClosedError,
@@ -47,7 +47,7 @@ from comet_storage.names import ShardName, parse_stream
 _OPENING_PAUSE = 0.001
 
 
-class Engine:
+class Engine(Upkeep):
     """The parts of one log that this process has open, and their life cycle."""
 
     def __init__(
@@ -256,11 +256,6 @@ class Engine:
                 self._keeper.clock.save()
         self._ledger.close()
 
-    def _open_cursors(self) -> list[ShardCursor]:
-        # Under the lock: others may not join the set while it is walked.
-        with self._lock:
-            return list(self._cursors)
-
     def _context(self, name: ShardName) -> ShardContext:
         return ShardContext(
             self._door,
@@ -322,61 +317,6 @@ class Engine:
             with contextlib.suppress(CometError, OSError):
                 writer.finish_closed()
 
-    def _start_flusher(self) -> None:
-        if self._flusher is None and not self._closed:
-            self._flusher = Flusher(
-                self._door,
-                self._flush,
-                self._grow_ahead,
-                seconds(self._config.storage.sync_interval),
-                self._problems.note,
-            )
-            self._flusher.start()
-
-    def _flush(self) -> None:
-        """One round of the flusher: every shard gets its turn, every so often every group; the first error is told."""
-        errors: list[Exception] = []
-        self._grow_ahead()
-        self._measure_latency()
-        for writer in list(self._writers.values()):
-            try:
-                flush_writer(writer)
-            except (CometError, OSError) as error:
-                errors.append(error)
-        now = self._door.monotonic()
-        checkpoint = now >= self._checkpoint_at
-        if checkpoint:
-            self._checkpoint_at = now + seconds(self._config.storage.checkpoint_time)
-        for cursor in self._open_cursors() if checkpoint else ():
-            try:
-                cursor.lease.sync()
-            except OSError as error:
-                errors.append(error)
-        try:
-            self._keeper.tend(self._writers.values())
-        except CometError as error:
-            errors.append(error)
-        if errors:
-            raise errors[0]
-
-    def _record_policy(self) -> None:
-        """Leave this writer's retention settings to those that look after the log without any of their own."""
-        config, self._policy_to_record = self._policy_to_record, None
-        if config is not None:
-            record_policy(self._door, self._layout, self._ledger, config)
-
-    def _grow_ahead(self) -> None:
-        for writer in list(self._writers.values()):
-            with contextlib.suppress(CometError):
-                writer.grow_ahead()
-                writer.finish_closed()
-
-    def _measure_latency(self) -> None:
-        """Have the next append of each shard measured."""
-        for key, writer in list(self._writers.items()):
-            if self._appenders.get(key) is writer:
-                self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
-
     def _counters(self) -> WriterCounters:
         """Work of all writers that this client has or had."""
         total = WriterCounters()
@@ -384,11 +324,6 @@ class Engine:
         for writer in list(self._writers.values()):
             total.add(writer.counted())
         return total
-
-    def _wake_flusher(self) -> None:
-        flusher = self._flusher
-        if flusher is not None:
-            flusher.wake()
 
     def _check_writable(self) -> None:
         self._check_open()

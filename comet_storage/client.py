@@ -22,7 +22,6 @@ from comet_storage._reporting import Reporting
 from comet_storage._retention.report import evictions, log_stats, shard_stats
 from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
-from comet_storage._shard.flush import flush_writer
 from comet_storage._shard.group_file import read_group_record
 from comet_storage.config import CometConfig
 from comet_storage.errors import CometError, InvalidArgumentError, LogMovedError, ShardLostError
@@ -133,14 +132,12 @@ class Client(Reporting):
         """Return when everything appended and acknowledged before survives a power cut.
 
         Raises:
-            CometError: the disk refused; what was durable before still is.
+            CometError: the disk refused, or a shard was lost; the other shards and groups are durable.
         """
         self._check_open()
         with storage_errors(self.data_dir):
-            for writer in list(self._writers.values()):
-                flush_writer(writer)
-            for cursor in self._open_cursors():
-                cursor.lease.sync()
+            for error in self._make_durable(groups=True):
+                raise error
 
     def streams(self) -> list[str]:
         """Names of the streams that exist, ``namespace:version``."""

@@ -27,29 +27,20 @@ from comet_storage._format.state_page import (
     HINT_POSITION,
     PUBLISHED,
 )
-from comet_storage._os.door import as_storage_error, storage_errors
+from comet_storage._os.door import as_storage_error
 from comet_storage._segment.active import (
     SINGLES_PER_LIMIT,
-    STEP_BYTES_MAX,
-    STEP_BYTES_MIN,
     ActiveSegment,
 )
-from comet_storage._segment.growth import Growth
-from comet_storage._segment.opening import PreparedSegment, begin_segment, prepare_segment, reopen_segment
+from comet_storage._segment.opening import begin_segment, reopen_segment
 from comet_storage._shard.batch import body_checksum, check_batch, pack_batch
 from comet_storage._shard.claim import OWNER_WAIT, segment_capacity
-from comet_storage._shard.claimed import ClaimedShard
 from comet_storage._shard.context import ShardContext
 from comet_storage._shard.counters import WriterCounters
+from comet_storage._shard.growing import GrowingShard
 from comet_storage._shard.replacement import replace_segment
 from comet_storage.errors import CometError
 from comet_storage.types import MessageIDs, message_ids
-
-ROUNDS_PER_STEP = 4
-"""A step of preallocation is enough for so many rounds of the flusher with as many bytes as the last one had."""
-
-FILL_BYTES_MAX = 8 * 1024 * 1024
-"""Blocks are filled with zeros ahead of appends while a round of the flusher sees no more bytes than this."""
 
 CLOSING_SEGMENTS_MAX = 4
 """Closed segments that may wait for the flusher; beyond that the append path finishes them itself."""
@@ -58,7 +49,7 @@ SMALL_ENTRY_BYTES = 4096
 """Single entries up to this size take the shortest path: no system call, and the GIL is kept."""
 
 
-class ShardWriter(ClaimedShard):
+class ShardWriter(GrowingShard):
     """The one writer of a shard.
 
     Raises (on construction):
@@ -76,8 +67,7 @@ class ShardWriter(ClaimedShard):
         if (min_size := context.settings.compression.min_size) is not None:
             self._small = min(self._small, min_size - 1)
         super().__init__(context, ShardWriter.append.__code__, wait)
-        self._fills = self._settings.mapped
-        self._first_position = self._seen_position = self.end()[1]
+        self._first_position = self._seen_position
 
     def append(self, entries: Sequence[object]) -> MessageIDs:
         """Store entries as one publication and return their ids.
@@ -184,58 +174,6 @@ class ShardWriter(ClaimedShard):
         stored = max(0, offset + self.active.delta - self._first_position)
         return replace(self.counters, stored_bytes=stored, sync_failures=self.sync_state.failures)
 
-    def pace(self, position: int) -> None:
-        """Let steps of preallocation last for some rounds of the flusher like the last one; called once per round.
-
-        Blocks are filled with zeros ahead only at moderate rates: it doubles what is written to the disk.
-        """
-        used, self._seen_position = position - self._seen_position, position
-        self._fills = self._settings.mapped and used <= FILL_BYTES_MAX
-        active = self.active
-        active.step = min(max(ROUNDS_PER_STEP * used, active.step // 2, STEP_BYTES_MIN), STEP_BYTES_MAX)
-
-    def grow_ahead(self) -> None:
-        """Preallocate before an append has to; called by the flusher, while appends go on.
-
-        Raises:
-            LogFullError: there is no room; the append that needs it will say so.
-        """
-        if self.shared or self.failure is not None:
-            return
-        active = self.active
-        if active.allocated - active.cursor[0] < active.step and active.allocated < active.capacity:
-            timeout = self._settings.lock_timeout
-            with self.exclusive() as active:
-                active.stop_growth(timeout)
-                target = min(active.allocated + active.step, active.capacity)
-                growth = active.begin_growth()
-            self._run_growth(growth, active, target)
-            with self.exclusive() as current:
-                current.stop_growth(timeout)
-                self._words[ALLOCATED] = current.allocated
-        if active.allocated >= active.capacity:
-            self._prepare_ahead()
-
-    def _run_growth(self, growth: Growth, active: ActiveSegment, target: int) -> None:
-        door = self.context.door
-        # By a descriptor of its own: the append path may close the segment's meanwhile.
-        try:
-            fd = door.open_kept(self.context.layout.segment(active.first_entry), write=True)
-        except FileNotFoundError:
-            return
-        try:
-            with storage_errors(self.context.layout.directory):
-                growth.run(
-                    door,
-                    fd,
-                    target,
-                    self.context.reserve,
-                    fill=self._fills,
-                    may_go_on=lambda: self._words[GENERATION] == self.generation,
-                )
-        finally:
-            door.close(fd)
-
     def _rotate(self, size: int) -> ActiveSegment:
         """Go on in a new segment.
 
@@ -290,47 +228,6 @@ class ShardWriter(ClaimedShard):
         if len(self.closing) > CLOSING_SEGMENTS_MAX:
             self.finish_closed()
         return new
-
-    def _take_prepared(self, capacity: int, step: int) -> PreparedSegment:
-        """The file that the flusher prepared, if it is large enough, or a new one."""
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared.capacity == capacity and prepared.is_linked():
-            return prepared
-        if prepared is not None:
-            self.context.release(prepared.discard)
-        return prepare_segment(
-            self.context.door,
-            self.context.layout.prepared,
-            capacity,
-            mapped=self._settings.mapped,
-            reserve=self.context.reserve,
-            step=step,
-        )
-
-    def _prepare_ahead(self) -> None:
-        """Prepare the next segment when the active one is half used up."""
-        active = self.active
-        if self._prepared is not None or active.capacity - active.cursor[0] > active.capacity // 2:
-            return
-        prepared = prepare_segment(
-            self.context.door,
-            self.context.layout.prepared_ahead,
-            segment_capacity(self._settings.segment_size, 0),
-            mapped=self._settings.mapped,
-            reserve=self.context.reserve,
-            step=active.step,
-        )
-        left: PreparedSegment | None = prepared
-        try:
-            if self._fills:
-                with storage_errors(self.context.layout.directory):
-                    prepared.fill()
-            with self.exclusive():
-                self._prepared, left = prepared, self._prepared
-        finally:
-            # Also when the turn was not had in time: an open file without a name keeps its blocks, uncounted.
-            if left is not None:
-                self.context.release(left.discard)
 
     def _sync_active(self, offset: int, stop: int) -> None:
         try:

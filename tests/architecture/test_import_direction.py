@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_shard",),
     ("_groups", "_log"),
     ("_retention",),
+    ("_upkeep",),
     ("_engine",),
     ("_reporting",),
     ("client", "consumer", "lanes"),
