@@ -20,16 +20,6 @@ NAMES = Path(__file__).with_name("comet_v1_names.txt")
 FLAWS = range(1, 32)
 NOTHING = "\u2014"
 
-PENDING = re.compile(
-    r"(StreamStats|RetentionStats|ShardRetentionStats)(\.\w+)?"
-    r"|Client\.(retention_stats|force_retention_cleanup|list_recent)"
-    r"|Consumer\.(process(\(\w+\))?|shard_stats)"
-)
-"""Names that are being made; see the test that fails when the last of them is there."""
-PENDING_TESTS = re.compile(
-    r"tests/unit/comet_storage/test_(compression|finding_entries|processing|retention|zero_copy)\.py"
-)
-
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -101,7 +91,7 @@ def test_an_answer_is_a_name_of_ours_or_a_reason(row) -> None:
     original, here, notes = row
     assert original
     assert _CODE.fullmatch(here) or (here == NOTHING and notes)
-    assert [name for name in missing(row) if not PENDING.fullmatch(name)] == []
+    assert missing(row) == []
 
 
 def test_no_name_is_pending() -> None:
@@ -120,7 +110,7 @@ def test_every_flaw_is_answered_once() -> None:
 def test_a_flaw_is_shown_to_be_gone_by_tests_that_exist(row) -> None:
     """Each names one test at least, by path and name."""
     assert _CODE.findall(row[3])
-    assert [test for test in missing_tests(row) if not PENDING_TESTS.match(test)] == []
+    assert missing_tests(row) == []
 
 
 @pytest.mark.parametrize(
