@@ -22,7 +22,6 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os import fork
 from comet_storage._os.door import Door, storage_errors
 from comet_storage._retention.keeper import Keeper
-from comet_storage._retention.recorded_policy import record_policy
 from comet_storage._shard.claim import OWNER_WAIT
 from comet_storage._shard.compression import Compression
 from comet_storage._shard.context import ShardContext, WriterSettings
@@ -101,7 +100,6 @@ class Engine:
         )
         self._keeper.evictor.close_orphan = self._close_orphan
         self._keeper.evictor.finish_closed = self._finish_closed
-        self._policy_to_record = asked.retention if asked is not None else None
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -164,7 +162,7 @@ class Engine:
                 writers[key] = writer
                 adopted = True
                 self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
-                self._record_policy()
+                self._keeper.record_policy()
                 self._start_flusher()
             return writer
         except BaseException as error:
@@ -358,12 +356,6 @@ class Engine:
             errors.append(error)
         if errors:
             raise errors[0]
-
-    def _record_policy(self) -> None:
-        """Leave this writer's retention settings to those that look after the log without any of their own."""
-        config, self._policy_to_record = self._policy_to_record, None
-        if config is not None:
-            record_policy(self._door, self._layout, self._ledger, config)
 
     def _grow_ahead(self) -> None:
         for writer in list(self._writers.values()):

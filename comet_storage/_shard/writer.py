@@ -312,7 +312,7 @@ class ShardWriter(ClaimedShard):
         active = self.active
         if self._prepared is not None or active.capacity - active.cursor[0] > active.capacity // 2:
             return
-        prepared = prepare_segment(
+        prepared: PreparedSegment | None = prepare_segment(
             self.context.door,
             self.context.layout.prepared_ahead,
             segment_capacity(self._settings.segment_size, 0),
@@ -320,17 +320,15 @@ class ShardWriter(ClaimedShard):
             reserve=self.context.reserve,
             step=active.step,
         )
-        left: PreparedSegment | None = prepared
         try:
             if self._fills:
                 with storage_errors(self.context.layout.directory):
                     prepared.fill()
             with self.exclusive():
-                self._prepared, left = prepared, self._prepared
-        finally:
-            # Also when the turn was not had in time: an open file without a name keeps its blocks, uncounted.
-            if left is not None:
-                self.context.release(left.discard)
+                self._prepared, prepared = prepared, self._prepared
+        finally:  # also where the turn was not had: an open file without a name keeps its blocks
+            if prepared is not None:
+                self.context.release(prepared.discard)
 
     def _sync_active(self, offset: int, stop: int) -> None:
         try:
@@ -377,17 +375,13 @@ class ShardWriter(ClaimedShard):
             self.active.limit = 0
 
     def rotate(self, *, begun_before: int | None = None) -> None:
-        """Close the active segment if it holds entries, so that it can be evicted.
-
-        Args:
-            begun_before: leave it open if it was begun after this time of the log clock.
+        """Close the active segment if it holds entries, and was begun before that time of the log clock.
 
         Raises:
             CometError: the writer is lost or closed, or there is no room for a new segment.
         """
         with self.exclusive() as active:
-            young = begun_before is not None and active.header.created_log_ns > begun_before
-            if active.cursor[1] > active.first_entry and not young:
+            if active.holds_entries(begun_before):
                 self._rotate(0)
 
     def finish_closed(self) -> None:
