@@ -321,7 +321,7 @@ class ShardWriter(ClaimedShard):
             step=active.step,
         )
         try:
-            if self._fills:
+            if self._fills and prepared is not None:
                 with storage_errors(self.context.layout.directory):
                     prepared.fill()
             with self.exclusive():
