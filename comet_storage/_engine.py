@@ -101,7 +101,6 @@ class Engine(Upkeep):
         )
         self._keeper.evictor.close_orphan = self._close_orphan
         self._keeper.evictor.finish_closed = self._finish_closed
-        self._policy_to_record = asked.retention if asked is not None else None
         self._lock = threading.RLock()
         self._writers: dict[str, ShardWriter] = {}
         self._appenders: dict[str, Appender] = {}
@@ -164,7 +163,7 @@ class Engine(Upkeep):
                 writers[key] = writer
                 adopted = True
                 self._appenders[key] = LatencyProbe(self._appenders, key, writer, self._latency, self._problems)
-                self._record_policy()
+                self._keeper.record_policy()
                 self._start_flusher()
             return writer
         except BaseException as error:

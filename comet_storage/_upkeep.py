@@ -9,14 +9,11 @@ from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._log.counters import Problems
 from comet_storage._log.flusher import Flusher
 from comet_storage._log.latency import Appender, AppendLatency, LatencyProbe
-from comet_storage._log.layout import LogLayout
-from comet_storage._log.space import SpaceLedger
 from comet_storage._os.door import Door
 from comet_storage._retention.keeper import Keeper
-from comet_storage._retention.recorded_policy import record_policy
 from comet_storage._shard.flush import flush_writer
 from comet_storage._shard.writer import ShardWriter
-from comet_storage.config import CometConfig, RetentionConfig, seconds
+from comet_storage.config import CometConfig, seconds
 from comet_storage.errors import CometError
 
 
@@ -25,8 +22,6 @@ class Upkeep:
 
     _door: Door
     _config: CometConfig
-    _layout: LogLayout
-    _ledger: SpaceLedger
     _keeper: Keeper
     _lock: contextlib.AbstractContextManager[bool]
     _writers: dict[str, ShardWriter]
@@ -34,7 +29,6 @@ class Upkeep:
     _cursors: weakref.WeakSet[ShardCursor]
     _problems: Problems
     _latency: AppendLatency
-    _policy_to_record: RetentionConfig | None
     _flusher: Flusher | None
     _checkpoint_at: float
     _closed: bool
@@ -80,12 +74,6 @@ class Upkeep:
             except OSError as error:
                 errors.append(error)
         return errors
-
-    def _record_policy(self) -> None:
-        """Leave this writer's retention settings to those that look after the log without any of their own."""
-        config, self._policy_to_record = self._policy_to_record, None
-        if config is not None:
-            record_policy(self._door, self._layout, self._ledger, config)
 
     def _grow_ahead(self) -> None:
         for writer in list(self._writers.values()):

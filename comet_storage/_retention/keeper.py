@@ -12,7 +12,7 @@ from comet_storage._log.space import SpaceLedger
 from comet_storage._os.door import Door, as_storage_error
 from comet_storage._retention.evictor import CHUNK, Evictor
 from comet_storage._retention.policy import Rules
-from comet_storage._retention.recorded_policy import load_policy
+from comet_storage._retention.recorded_policy import load_policy, record_policy
 from comet_storage._retention.survey import Survey
 from comet_storage._segment.active import ActiveSegment
 from comet_storage.config import RetentionConfig, seconds
@@ -42,6 +42,7 @@ class Keeper:
         self._layout = layout
         self._ledger = ledger
         self._asked = asked
+        self._recorded = asked is None
         self._when_full = when_full
         self.survey = Survey(door, layout)
         self.clock = LogClock(door, ledger, self.survey.newest_time)
@@ -61,6 +62,12 @@ class Keeper:
         self._ledger.min_free_bytes = config.min_free_bytes
         # Which of two writers is right about a full log is the log's to say, not theirs.
         self.evictor.rules = Rules.of(config, when_full=self._when_full)
+
+    def record_policy(self) -> None:
+        """Leave a writer's settings to those that look after the log without any of their own."""
+        if not self._recorded and self._asked is not None:
+            self._recorded = True
+            record_policy(self._door, self._layout, self._ledger, self._asked)
 
     def tend(self, writers: Iterable[ShardWriter]) -> None:
         """One round: what is cheap always, and a part of what is due.
@@ -114,7 +121,7 @@ class Keeper:
         before = self._begun_before()
         for writer in writers:
             active: ActiveSegment = writer.active
-            if before is not None and active.header.created_log_ns <= before and active.cursor[1] > active.first_entry:
+            if before is not None and active.holds_entries(before):
                 writer.rotate(begun_before=before)
             if self.evictor.rules.max_shard_size is not None:
                 newest = writer.active.first_entry

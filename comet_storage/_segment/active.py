@@ -118,6 +118,11 @@ class ActiveSegment:
         """Largest size of the file."""
         return self.header.capacity
 
+    def holds_entries(self, begun_before: int | None) -> bool:
+        """Whether there are entries in it, and it was begun before that time of the log clock."""
+        old = begun_before is None or self.header.created_log_ns <= begun_before
+        return old and self.cursor[1] > self.first_entry
+
     def fits(self, size: int) -> bool:
         """Whether a frame of ``size`` bytes fits behind the cursor, and the end mark behind that."""
         offset, number = self.cursor

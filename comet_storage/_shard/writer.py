@@ -274,17 +274,13 @@ class ShardWriter(GrowingShard):
             self.active.limit = 0
 
     def rotate(self, *, begun_before: int | None = None) -> None:
-        """Close the active segment if it holds entries, so that it can be evicted.
-
-        Args:
-            begun_before: leave it open if it was begun after this time of the log clock.
+        """Close the active segment if it holds entries, and was begun before that time of the log clock.
 
         Raises:
             CometError: the writer is lost or closed, or there is no room for a new segment.
         """
         with self.exclusive() as active:
-            young = begun_before is not None and active.header.created_log_ns > begun_before
-            if active.cursor[1] > active.first_entry and not young:
+            if active.holds_entries(begun_before):
                 self._rotate(0)
 
     def finish_closed(self) -> None:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from comet_storage import Accounting, Client, CometConfig, Consumer, RetentionConfig, StorageConfig
+from comet_storage import (
+    Accounting,
+    Client,
+    CometConfig,
+    CompressionConfig,
+    Consumer,
+    RetentionConfig,
+    StorageConfig,
+)
 from comet_storage._format.segment_header import decode_segment_header
 from tests.support.children import Child
 
@@ -27,6 +35,8 @@ WRITERS = 4
 def flood_config(bound: int, *, protect: bool) -> CometConfig:
     """What all processes of a run are given."""
     return CometConfig(
+        # Entries that are all alike would take no room.
+        compression=CompressionConfig(codec="none"),
         storage=StorageConfig(sync_interval=0.5),
         retention=RetentionConfig(max_total_size=bound, protect_unconsumed=protect),
     )
