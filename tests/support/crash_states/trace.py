@@ -47,16 +47,20 @@ HARMLESS = frozenset(
         "absolute_path",
         "accessible",
         "boot_id",
+        "boot_time_ns",
         "descriptor_status",
         "effective_user",
         "failpoint",
         "filesystem_type",
         "flock",
         "free_bytes",
+        "is_open_elsewhere",
         "list_blocks",
         "list_directory",
         "map_read_only",
         "monotonic",
+        "open_directory_kept",
+        "open_kept",
         "random_bytes",
         "read",
         "sleep",
@@ -66,7 +70,7 @@ HARMLESS = frozenset(
         "wall_clock_ns",
     }
 )
-"""Calls that change nothing on the disk."""
+"""Calls that change nothing on the disk, or only by others of the door (``open_kept`` opens)."""
 
 
 class Write(NamedTuple):
@@ -185,6 +189,10 @@ class ModelDoor(QuickDoor):
     def monotonic(self) -> float:
         """Return the time that the test set."""
         return self.now
+
+    def boot_time_ns(self) -> int:
+        """Return the time that the test set."""
+        return int(self.now * 1e9)
 
     def sleep(self, duration: float) -> None:
         """Let that time pass at once."""

@@ -34,7 +34,7 @@ _AFTER_CRASH = 1 << 20
 """Sequence number of the first entry after a crash, so that none looks like one from before."""
 _BOUND = 600 * 1024
 _SEGMENTS_KEPT = 6
-_SMALL_FILES = 144 * 1024
+_SMALL_FILES = 176 * 1024
 """What is kept aside, and what page, records and prepared segments take."""
 
 
@@ -91,7 +91,7 @@ class StillFlusher:
 @contextmanager
 def still_flusher() -> Iterator[None]:
     """Clients made within have no flusher thread."""
-    with mock.patch("comet_storage._engine.Flusher", StillFlusher):
+    with mock.patch("comet_storage._upkeep.Flusher", StillFlusher):
         yield
 
 
