@@ -103,9 +103,11 @@ class GrowingShard(ClaimedShard):
 
     def _prepare_ahead(self) -> None:
         """Prepare the next segment when the active one is half used up."""
-        active = self.active
-        if self._prepared is not None or active.capacity - active.cursor[0] > active.capacity // 2:
-            return
+        # In this writer's turn: a rotation that took the one before has given it the segment's name then, and the name
+        # of prepared ones is free.
+        with self.exclusive() as active:
+            if self._prepared is not None or active.capacity - active.cursor[0] > active.capacity // 2:
+                return
         prepared = prepare_segment(
             self.context.door,
             self.context.layout.prepared_ahead,

@@ -28,12 +28,12 @@ def replace_segment(context: ShardContext, first_entry: int, end: int) -> None:
     """
     door, layout = context.door, context.layout
     path = layout.segment(first_entry)
-    source = door.open(path)
+    source = door.open_kept(path)
     try:
         freed = door.descriptor_status(source).allocated
         with contextlib.suppress(FileNotFoundError):
             door.unlink(layout.replacement)
-        target = door.open(layout.replacement, write=True, create=True, exclusive=True)
+        target = door.open_kept(layout.replacement, write=True, create=True, exclusive=True)
         try:
             size = -(-end // PAGE_BYTES) * PAGE_BYTES
             context.reserve(size, lambda: door.allocate(target, 0, size))

@@ -288,7 +288,7 @@ class GroupWorld(LogWorld):
             for shard_id, history in places.items():
                 path = self.shard_directory(f"{stream}:shard:{shard_id:04d}") / f"group-{group}"
                 found = decode_group_file(path.read_bytes()) if path.exists() else None
-                fields = _fields(found[1] if found else GroupRecord())
+                fields = _fields(found.record if found else GroupRecord())
                 kept = [place for place in history if place.fields() == fields]
                 assert kept, f"{stream} {group} {shard_id}: {fields} is not among {[p.fields() for p in history]}"
                 history[:] = kept[-1:]

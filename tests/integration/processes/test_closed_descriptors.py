@@ -106,8 +106,9 @@ def _lose_once(directory: Path, mode: str, chance: random.Random) -> tuple[list[
     acknowledged: dict[int, tuple[int, int]] = {}
     sequence = 0
     errors = 0
-    # The flusher sleeps: what it has open for a moment could not be told from what is open for long here.
     client = Client(log, config_for(mode), _door=QUICK)
+    # No flusher: what it has open for a moment could not be told from what is open for long here.
+    client._start_flusher = lambda: None
     consumer = Consumer(client, "group", stream=STREAM)
     for turn in range(60):
         if turn in {15, 40}:

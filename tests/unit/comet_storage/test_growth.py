@@ -120,3 +120,50 @@ def test_zeros_begin_behind_what_was_appended(fd) -> None:
     growth.run(Door(), fd, end, reserve, fill=True, may_go_on=lambda: True)
     assert growth.filled == growth.prepared == end
     assert os.pread(fd, end, 0) == b"x" * 5000 + bytes(end - 5000)
+
+
+class RotatingDoor(Door):
+    """Holds a rotation between taking the prepared file and giving it its name."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.renaming = threading.Event()
+
+    def rename(self, source: str, target: str) -> None:
+        """Wait, then rename."""
+        if source.endswith("prepared-ahead"):
+            self.renaming.set()
+            assert self.gate.wait(30)
+        super().rename(source, target)
+
+
+def test_a_prepared_file_keeps_its_name_until_the_rotation_that_took_it_has_used_it(tmp_path) -> None:
+    """Another one of the same name would get the segment's name, and the appends would go to a file without any."""
+    door = RotatingDoor()
+    config = CometConfig(storage=StorageConfig(max_file_size=64 * 1024, sync_interval=300, write_method="mmap"))
+    payloads = [b"%04d" % index * 100 for index in range(400)]
+    with Client(tmp_path / "log", config, _door=door) as client:
+        client._start_flusher = lambda: None
+        client.append(STREAM, payloads[:1])
+        writer = client._writers[STREAM]
+
+        def append_all() -> None:
+            for payload in payloads[1:]:
+                client.append(STREAM, [payload])
+
+        for payload in payloads[:100]:
+            client.append(STREAM, [payload])
+            writer.grow_ahead()
+        thread = threading.Thread(target=append_all)
+        thread.start()
+        assert door.renaming.wait(30)
+        growing = threading.Thread(target=writer.grow_ahead)
+        growing.start()
+        # It waits for its turn, or has done its harm.
+        growing.join(0.05)
+        door.gate.set()
+        growing.join()
+        thread.join()
+        named = Path(writer.context.layout.segment(writer.active.first_entry)).stat().st_ino
+        assert named == os.fstat(writer.active.fd).st_ino
+        assert [message.data for message in client.scan(STREAM)] == payloads[:1] + payloads[:100] + payloads[1:]

@@ -115,8 +115,8 @@ def test_the_name_of_a_record_is_durable_with_the_first_sync_of_each_lease(base)
     crash(client)
     door = successor(base / "log")
     with open_small(base / "log", door=door) as client, Consumer(client, GROUP, stream=STREAM) as consumer:
-        consumer.ack(consumer.read(count=1)[0].id)
         door.trace.clear()
+        consumer.ack(consumer.read(count=1)[0].id)
         consumer.sync()
         assert synced_directories(door) == ["log/small/v1/shard-0000"]
         consumer.ack(consumer.read(count=1)[0].id)
