@@ -29,14 +29,15 @@ class LostDescriptorError(OSError):
 class KeptDescriptor(int):
     """A descriptor that knows whether it is still the one that was opened; closed when nothing refers to it."""
 
-    _mark: object
+    mark: object
+    """What only this descriptor has: its file position, or for a directory its inode."""
 
     def __new__(cls, fd: int) -> KeptDescriptor:
         """Take over an open descriptor."""
         self = super().__new__(cls, fd)
         try:
             os.lseek(fd, next(_marks), os.SEEK_SET)
-            _kept[fd] = self._mark = self._found()
+            _kept[fd] = self.mark = self._found()
         except BaseException:
             os.close(fd)
             raise
@@ -48,7 +49,7 @@ class KeptDescriptor(int):
     def is_ours(self) -> bool:
         """Whether nobody closed it."""
         try:
-            return self._found() == self._mark
+            return self._found() == self.mark
         except OSError:
             return False
 
@@ -70,7 +71,7 @@ class KeptDirectory(KeptDescriptor):
     def __new__(cls, fd: int) -> KeptDirectory:
         """Take over an open descriptor."""
         self = int.__new__(cls, fd)
-        _kept[fd] = self._mark = self._found()
+        _kept[fd] = self.mark = self._found()
         return self
 
     def _found(self) -> object:

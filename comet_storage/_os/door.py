@@ -31,6 +31,7 @@ MappedFile = mmap.mmap
 
 LOCK_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
 LOCK_UN = fcntl.LOCK_UN
+SEEK_CUR = os.SEEK_CUR
 
 _LEASES = sys.platform == "linux"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -244,6 +245,9 @@ class Door:
         write_keeping_gil(fd, data, offset)
 
     # Locks: flock, released by the kernel when the last copy of the descriptor is closed.
+
+    seek = staticmethod(os.lseek)
+    """Position of a descriptor, by which kept ones are known (see :mod:`.descriptors`)."""
 
     flock = staticmethod(fcntl.flock)
     """Take (LOCK_NOW, BlockingIOError if it is held) or free (LOCK_UN) a lock. Never freed by a forked child."""

@@ -63,6 +63,7 @@ HARMLESS = frozenset(
         "open_kept",
         "random_bytes",
         "read",
+        "seek",
         "sleep",
         "status",
         "try_lock",
