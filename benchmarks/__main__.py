@@ -8,6 +8,7 @@ from benchmarks import (
     compression,
     consume,
     durability,
+    open_scaling,
     processes,
     stalled_disk,
     tail_latency,
@@ -20,6 +21,7 @@ def main() -> None:
     append.main()
     consume.main()
     tail_latency.main()
+    open_scaling.main()
     durability.main()
     processes.main()
     stalled_disk.main()
