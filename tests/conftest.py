@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 # A time limit per example would measure the disk and not the code, so no profile has one; for the same reason an
 # example that is slow to build is no error.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# The same examples every time: what was green stays green until somebody changes something. `make property` searches on.
+# The same examples every time, so that a change is what turns a test red. `make property` searches on.
 settings.register_profile("dev", _COMMON, max_examples=50, stateful_step_count=30, derandomize=True)
 settings.register_profile("deep", _COMMON, max_examples=5_000, stateful_step_count=80, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
