@@ -23,6 +23,22 @@ _rename.restype = ctypes.c_int
 _pwrite = _library.pwrite
 _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
 _pwrite.restype = ctypes.c_ssize_t
+_lseek = _library.lseek
+_lseek.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int)
+_lseek.restype = ctypes.c_int64
+
+
+def position_keeping_gil(fd: int) -> int:
+    """File position of a descriptor.
+
+    Raises:
+        OSError: as :func:`os.lseek`.
+    """
+    position: int = _lseek(fd, 0, os.SEEK_CUR)
+    if position < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return position
 
 
 def write_keeping_gil(fd: int, data: bytes, offset: int) -> None:
