@@ -33,6 +33,7 @@ class KeptDescriptor(int):
 
     mark: object
     """What only this descriptor has: its file position, or for a directory its inode."""
+    _closed = False
 
     def __new__(cls, fd: int) -> KeptDescriptor:
         """Take over an open descriptor."""
@@ -56,10 +57,11 @@ class KeptDescriptor(int):
             return False
 
     def close(self) -> None:
-        """Close it, if it is still ours. Idempotent: afterwards it is not."""
-        if self.is_ours():
+        """Close it, if it is still ours. Idempotent: the number may be another descriptor's then, of the same file."""
+        if not self._closed and self.is_ours():
             _kept.pop(self, None)
             os.close(self)
+            self._closed = True
 
     def __del__(self) -> None:
         # What an exception dropped before it got an owner would keep its lock for as long as the process lives.
