@@ -191,6 +191,10 @@ class Engine(Upkeep):
                 with contextlib.suppress(CometError), writer.turn():
                     writer.release(writer.failure or ShardLostError(f"shard {writer.name} was lost"))
 
+    def appender(self, writer: ShardWriter) -> Appender:
+        """What takes a writer's next append: the writer, or what measures it for once."""
+        return self._appenders.get(str(writer.name), writer)
+
     def note_problem(self, error: CometError) -> None:
         """Count an append that failed."""
         self._problems.note(error)

@@ -53,7 +53,7 @@ class LaneWriter:
                 return message_ids(0, 0, 0)
             writer = self._claim()
         try:
-            return writer.append(entries)
+            return self._client.appender(writer).append(entries)
         except ReentrantAppendError:
             # A signal handler interrupted an append of its own thread: the shared lane is not in the middle of one.
             shared = self._shared()

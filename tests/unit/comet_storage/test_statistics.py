@@ -17,6 +17,7 @@ from comet_storage import (
     CometError,
     CometStats,
     Consumer,
+    LogFullError,
     RetentionConfig,
     StorageConfig,
     StorageIOError,
@@ -171,3 +172,16 @@ def test_health_tells_that_the_flusher_died(tmp_path) -> None:
         client._flusher.stop()
         health = client.health()
         assert (health.flusher_alive, health.healthy) == (False, False)
+
+
+def test_appends_by_lane_are_measured_and_tell_that_there_is_room_again(tmp_path) -> None:
+    """Exporters append by lanes only: a log that was full once must not be called full for ever."""
+    with Client(tmp_path / "log", SLOW) as client:
+        lane = client.lanes("stats:v1")
+        lane.append([b"first"])
+        assert client.stats().write_latency_ns > 0
+        client.note_problem(LogFullError(errno.ENOSPC, "no room"))
+        assert client.health().disk == "full"
+        client._flush()
+        lane.append([b"second"])
+        assert (client.health().disk, client.health().writable) == ("ok", True)
