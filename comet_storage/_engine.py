@@ -28,6 +28,7 @@ from comet_storage._shard.context import ShardContext, WriterSettings
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.durable_writer import DurableShardWriter
 from comet_storage._shard.flush import close_writer
+from comet_storage._shard.group_file import read_group_record
 from comet_storage._shard.pinned import PinnedViews
 from comet_storage._shard.reader import ShardReader
 from comet_storage._shard.shared_writer import SharedShardWriter
@@ -284,6 +285,12 @@ class Engine(Upkeep):
                 yield reader
         finally:
             reader.close()
+
+    @contextlib.contextmanager
+    def _place(self, name: ShardName, group: str) -> Iterator[tuple[ShardReader, GroupRecord]]:
+        """A reader of a shard for one question, and where a group is in it."""
+        with self._reading(name) as reader:
+            yield reader, read_group_record(self._door, self._layout.shard(name).group(group)) or GroupRecord()
 
     def _revive(self, name: ShardName) -> None:
         """Recover a shard that has no live writer, so that it can be read."""

@@ -6,7 +6,6 @@ from comet_storage._engine import Engine
 from comet_storage._groups.accounting import shard_accounting
 from comet_storage._os.door import storage_errors
 from comet_storage._segment.active import STEP_BYTES_MIN
-from comet_storage._shard.group_file import read_group_record
 from comet_storage.errors import CometError
 from comet_storage.names import ShardName, parse_stream
 from comet_storage.statistics import CometStats, DiskState, Health
@@ -77,15 +76,12 @@ class Reporting(Engine):
 
     def _shard_figures(self, name: ShardName, groups: list[str]) -> tuple[int, int, int]:
         """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""
-        layout = self._layout.shard(name)
+        lags = [0]
+        for group in groups:
+            with self._place(name, group) as (reader, record):
+                lags.append(shard_accounting(record, reader.gone(record.offset), reader.next_number()).pending)
         with self._reading(name) as reader:
-            next_number = reader.next_number()
-            lags = [0]
-            for group in groups:
-                record = read_group_record(self._door, layout.group(group))
-                if record is not None:
-                    lags.append(shard_accounting(record, reader.gone(record.offset), next_number).pending)
-            return next_number - reader.lost_ever(), len(layout.segments()), max(lags)
+            return reader.next_number() - reader.lost_ever(), len(self._layout.shard(name).segments()), max(lags)
 
     def _disk_state(self, *, failing: bool) -> DiskState:
         if failing or not self._is_there():

@@ -249,18 +249,15 @@ class Client(Reporting):
     def shard_accounting(self, stream: str, shard_id: int, group: str) -> Accounting:
         """What became of every entry number of a group in one shard."""
         name = ShardName(*parse_stream(stream), shard_id)
-        path = self._layout.shard(name).group(parse_group(group))
-        with self._reading(name) as reader:
-            record = read_group_record(self._door, path) or GroupRecord()
+        with self._place(name, parse_group(group)) as (reader, record):
             return shard_accounting(record, reader.gone(record.offset), reader.next_number())
 
     def oldest_pending(self, stream: str, group: str) -> int | None:
         """When the oldest entry was appended that a group has still to get, in nanoseconds since 1970; None if none."""
         found = []
         for name in self._names(stream):
-            path = self._layout.shard(name).group(parse_group(group))
-            with self._reading(name) as reader:
-                found.append(oldest_pending(reader, read_group_record(self._door, path) or GroupRecord()))
+            with self._place(name, parse_group(group)) as (reader, record):
+                found.append(oldest_pending(reader, record))
         return min((timestamp for timestamp in found if timestamp is not None), default=None)
 
     def shard_stats(self, stream: str, shard_id: int) -> StreamStats:
@@ -276,9 +273,7 @@ class Client(Reporting):
         """Stored bytes that a group has still to get, to the nearest frame."""
         total = 0
         for name in self._names(stream):
-            path = self._layout.shard(name).group(parse_group(group))
-            with self._reading(name) as reader:
-                record = read_group_record(self._door, path) or GroupRecord()
+            with self._place(name, parse_group(group)) as (reader, record):
                 first, end = reader.position_of(record.offset)
                 total += end - first
         return total

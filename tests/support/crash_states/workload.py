@@ -79,8 +79,6 @@ class Setting:
 class StillFlusher:
     """Does nothing by itself, so that a run can be repeated; the workload has it work."""
 
-    last_error = None
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Take whatever the real one takes."""
 

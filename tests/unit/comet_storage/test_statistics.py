@@ -185,3 +185,11 @@ def test_appends_by_lane_are_measured_and_tell_that_there_is_room_again(tmp_path
         client._flush()
         lane.append([b"second"])
         assert (client.health().disk, client.health().writable) == ("ok", True)
+
+
+def test_a_group_that_nobody_has_consumed_for_yet_lags_behind_by_everything(tmp_path) -> None:
+    """It has no record in the shard, and all of the shard is pending."""
+    with Client(tmp_path / "log", SLOW) as client:
+        client.register_group("stats:v1", "readers")
+        client.append(SHARD, [b"one", b"two"])
+        assert client.stats().consumer_lag == client.accounting("stats:v1", "readers").pending == 2
