@@ -266,7 +266,7 @@ def main() -> None:
                 for row in compared(directory, port, compression, options.rounds)
             ]
             table(
-                f"Shipping {BACKLOG_BYTES // MIB} MiB over gRPC, window {WINDOW}, {SHARDS} shards, gzip level {LEVEL}: medians",
+                f"Shipping {BACKLOG_BYTES // MIB} MiB over gRPC, window {WINDOW}, {SHARDS} shards: medians",
                 ["compression", "what", "shipper", "ready requests", "ratio", "bound"],
                 rows,
             )
