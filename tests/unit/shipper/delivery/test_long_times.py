@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_two_days_offline_cost_nothing_but_time(client) -> None:
     assert STREAM not in client.streams()
 
     failed = [at for at, _ in tries if at < end]
-    gaps = [later - earlier for earlier, later in zip(failed, failed[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(failed)]
     assert min(gaps) >= 0.25
     assert 10.0 < max(gaps) <= 30.0
     assert gaps[0] < 1.0
@@ -75,9 +76,11 @@ def test_nothing_is_held_up_without_a_slow_start(client) -> None:
     """Whoever knows that the destination can take it may say so."""
     clock = ManualClock()
     sender, tries = offline_until(clock, clock.now + HOUR, Retry("cannot connect", ""))
-    config = destination(pacing=PacingConfig(slow_start=False), max_request_bytes=100_000)
+    config = destination(
+        pacing=PacingConfig(slow_start=False), max_request_bytes=100_000, retry={"first": 0.5, "longest": 30.0}
+    )
     drain(client, sender, config, clock=clock, crew=InlineCrew())
-    after = [at for at, _ in tries if at >= tries[0][0] + HOUR]
+    after = [at for at, size in tries if at >= tries[0][0] + HOUR]
     assert after[-1] - after[0] < 2.0
 
 
@@ -107,7 +110,7 @@ def test_an_hour_of_wrong_credentials_loses_nothing(client) -> None:
     assert paused
     assert all(state.reason == "HTTP 401: token expired" for state in paused)
     failed = [at for at, _ in tries if at < end]
-    gaps = [later - earlier for earlier, later in zip(failed, failed[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(failed)]
     assert 100.0 < max(gaps) <= 300.0
     assert len(failed) < 60
 
@@ -144,4 +147,4 @@ def test_a_speed_limit_is_kept(client) -> None:
     sender, begun = ScriptedSender(), clock.now
     config = destination(pacing=PacingConfig(max_requests_per_second=2.0), max_request_bytes=200)
     drain(client, sender, config, clock=clock, crew=InlineCrew())
-    assert len(sender.bodies) / (clock.now - begun) <= 2.0 * 1.1
+    assert (len(sender.bodies) - 2) / (clock.now - begun) <= 2.0
