@@ -1,4 +1,4 @@
-"""Looks into the files that settings name, so that a wrong one is found at the start and not by the first connection."""
+"""Looks into the files that settings name, so that a wrong one is found before the first connection."""
 
 from __future__ import annotations
 

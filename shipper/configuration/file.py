@@ -61,11 +61,7 @@ class ConfigurationFile:
 def read_file(path: Path, environment: Mapping[str, str], problems: Problems) -> ConfigurationFile:
     """Read a file; everything that is wrong in it is noted, and left out of what is returned."""
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-        if len(content) > FILE_BYTES_MAX:
-            raise ValueError(f"it is larger than {FILE_BYTES_MAX} bytes")
-        table = tomllib.loads(content.decode())
+        table = tomllib.loads(_content(path))
     except OSError as error:
         problems.add(str(path), f"must be a readable file of TOML ({error.strerror})")
         return ConfigurationFile()
@@ -168,6 +164,14 @@ class _FileReader:
 
     def _at(self, key: str) -> str:
         return f"{self._path}: {key}"
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise ValueError(f"it is larger than {FILE_BYTES_MAX} bytes")
+    return content.decode()
 
 
 def _is_table_of_tables(value: Any) -> bool:
