@@ -1,7 +1,7 @@
 """The shipper's own log lines: for people on a terminal, as JSON otherwise.
 
-A line's facts (destination, signal, state) are attributes of the record, given as ``extra``; the text says them in words
-and JSON has both.
+A line's facts (destination, signal, state) are attributes of the record, given as ``extra``: the text says them in
+words, and JSON has both.
 """
 
 from __future__ import annotations

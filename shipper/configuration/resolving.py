@@ -2,8 +2,8 @@
 
 A flag wins over the file, the file over variables, variables over defaults; within one origin, what is said of one
 signal wins over what is said of all. Flags and variables speak of one destination: with several in the file, flags that
-speak of a destination are refused, and variables fill in only the one that has no endpoint of its own, so that no secret
-of theirs goes to another.
+speak of a destination are refused, and variables fill in only the one that has no endpoint of its own, so that no
+secret of theirs goes to another.
 """
 
 from __future__ import annotations
