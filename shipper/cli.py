@@ -49,8 +49,8 @@ Examples:
   comet-shipper run --data-dir ./telemetry --endpoint http://localhost:4317 --once
 
 {_PRECEDENCE}
-Signals: SIGTERM and SIGINT stop within --shutdown-timeout and lose nothing; SIGHUP reads the file again, and a wrong one
-changes nothing.
+Signals: SIGTERM and SIGINT stop within --shutdown-timeout and lose nothing; SIGHUP reads the file again, and a wrong
+one changes nothing.
 
 Exit codes: 0 stopped as told, 1 --once was stopped before all was delivered, 2 wrong usage or configuration,
 3 the environment failed (directory, permission, port, missing package).

@@ -117,7 +117,7 @@ class Daemon:
             raise EnvironmentFailedError(f"cannot open the log in {self._config.data_dir}: {error}") from error
         with client:
             fleet = Fleet(client, self._config, self._telemetry)
-            socket = StatusSocket(self._config.data_dir, lambda: self._observation.as_json())
+            socket = StatusSocket(self._config.data_dir, self._as_json)
             if self._telemetry is not None:
                 self._telemetry.client = client
             names = ", ".join(f"{each.name} ({_endpoints(each)})" for each in self._config.destinations)
@@ -247,6 +247,9 @@ class Daemon:
         former, self._endpoint = self._endpoint, endpoint
         if former is not None:
             former.close()
+
+    def _as_json(self) -> dict[str, Any]:
+        return self._observation.as_json()
 
     def _trouble(self) -> str:
         """Return what is wrong with the process itself; nothing that a restart would not mend counts."""

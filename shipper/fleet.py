@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from comet_otel.streams import Route, route_of_signal
 from comet_storage import Client
 from shipper.delivery.dead_letters import DeadLetters
-from shipper.delivery.pacing import Pace
+from shipper.delivery.pace import Pace
 from shipper.delivery.pipeline import Pipeline
 from shipper.lag_limit import LagLimit
 from shipper.observation import PipelineReport

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from comet_storage import Client, CometError
 
 if TYPE_CHECKING:
-    from shipper.delivery.pipeline import PipelineState
+    from shipper.delivery.progress import PipelineState
 
 TROUBLED: Final = frozenset({"retrying", "paused"})
 """States in which nothing is delivered although something should be."""
