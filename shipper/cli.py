@@ -214,7 +214,7 @@ def check(
     from shipper.check import try_destinations  # noqa: PLC0415 - as above
 
     findings = []
-    report = {
+    report: dict[str, Any] = {
         "config_file": None if loaded.path is None else str(loaded.path),
         "settings": {each.place: {"value": each.value, "from": each.origin} for each in effective_settings(loaded)},
         "notices": list(loaded.notices),

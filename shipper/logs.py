@@ -25,7 +25,7 @@ _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__d
 def set_up_logging(log_format: LogFormat) -> None:
     """Send log lines to standard error, in the format that was asked for. May be called again, after a reload."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    handler = logging.StreamHandler(_StandardError())  # type: ignore[type-var]  # it has all that a handler uses
+    handler = logging.StreamHandler(_StandardError())
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     for former in list(root.handlers):

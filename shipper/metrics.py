@@ -45,7 +45,7 @@ class Telemetry:
         self.client: Client | None = None
         """The open log; set by the daemon while there is one."""
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]  # a collector is whatever has `collect`
+        self._registry.register(self)
         self._durations = Histogram(
             "otel_sdk_exporter_operation_duration_seconds",
             "Duration of requests to the collector (otel.sdk.exporter.operation.duration).",

@@ -1,7 +1,7 @@
-"""What waits in a log, how old it is, how fast it goes, and what was ever lost: the answer of ``comet-shipper status``.
+"""What waits in a log, how old it is, how fast it goes, what was ever lost: the answer of ``comet-shipper status``.
 
-Places and losses are read from the log, whether a shipper runs or not; what only a running shipper knows is asked of it.
-Reads only; neither writers nor a running shipper notice.
+Places and losses are read from the log, whether a shipper runs or not; what only a running shipper knows is asked of
+it. Reads only; neither writers nor a running shipper notice.
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ def _groups(client: Client, running: list[dict[str, Any]]) -> list[GroupStatus]:
     for stream in (*standard, *(each for each in existing if each not in standard and each != DEAD_LETTER_STREAM)):
         if stream not in existing:
             continue
-        groups = client.groups(stream) or ([None] if stream in standard else [])
+        groups: list[str | None] = [*client.groups(stream)]
+        if not groups and stream in standard:
+            groups = [None]
         for group in groups:
             serving = [report for report in reports if report["group"] == group and report["state"]["stream"] == stream]
             signal = standard.get(stream) or (serving[0]["state"]["signal"] if serving else "")

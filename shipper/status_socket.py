@@ -1,8 +1,8 @@
 """How a running shipper tells other terminals what only it knows: a Unix socket beside the log.
 
 A socket takes no blocks of the disk's bound, is never out of date, and needs no port. Its permissions are those of the
-log's directory. Each shipper has its own, ``shipper-<random>.sock``; whoever connects is sent one JSON document. One whose
-shipper was killed refuses connections, and is removed by the next shipper that starts.
+log's directory. Each shipper has its own, ``shipper-<random>.sock``; whoever connects is sent one JSON document. One
+whose shipper was killed refuses connections, and is removed by the next shipper that starts.
 """
 
 from __future__ import annotations

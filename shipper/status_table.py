@@ -27,9 +27,8 @@ _STYLES: Final = {
 def status_view(status: LogStatus) -> RenderableType:
     """Return what is printed."""
     lines: list[RenderableType] = [Text(_headline(status))]
-    for shipper in status.shippers:
-        if shipper.get("configuration_error"):
-            lines.append(Text(f"settings not taken: {shipper['configuration_error']}", style="bold red"))
+    errors = [each["configuration_error"] for each in status.shippers if each["configuration_error"]]
+    lines += [Text(f"settings not taken: {error}", style="bold red") for error in errors]
     if not status.groups:
         return Group(*lines, Text("no telemetry was written yet"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -57,7 +57,7 @@ def load_config(flags: Flags, variables: Mapping[str, str]) -> LoadedConfig:
     if path is None and (named := environment.variable(variables, environment.CONFIG_VARIABLE)):
         path = Path(named)
     file = ConfigurationFile() if path is None else read_file(path, variables, problems)
-    loaded = _Resolver(flags, variables, file, problems).resolve(path)
+    loaded = _Resolver(flags, variables, file, path, problems).resolve()
     if problems.found:
         raise ConfigurationError(problems.found)
     return loaded
@@ -66,15 +66,23 @@ def load_config(flags: Flags, variables: Mapping[str, str]) -> LoadedConfig:
 class _Resolver:
     """One resolution."""
 
-    def __init__(self, flags: Flags, variables: Mapping[str, str], file: ConfigurationFile, problems: Problems) -> None:
+    def __init__(
+        self,
+        flags: Flags,
+        variables: Mapping[str, str],
+        file: ConfigurationFile,
+        path: Path | None,
+        problems: Problems,
+    ) -> None:
         self._flags = flags
         self._variables = variables
         self._file = file
+        self._path = path
         self._problems = problems
         self._origins: dict[str, str] = {}
         self._notices: list[str] = []
 
-    def resolve(self, path: Path | None) -> LoadedConfig:
+    def resolve(self) -> LoadedConfig:
         layers = (
             layer_of_flags(self._flags, SHIPPER, self._problems),
             self._file.shipper,
@@ -85,7 +93,7 @@ class _Resolver:
             self._problems.add("--data-dir", "is not given: say where the log is, or set COMET_DATA_DIR")
             top["data_dir"] = Path()
         config = ShipperConfig(destinations=self._destinations(), once=self._flags.once, **top)
-        return LoadedConfig(config, path, self._origins, tuple(self._notices))
+        return LoadedConfig(config, self._path, self._origins, tuple(self._notices))
 
     def _destinations(self) -> tuple[DestinationConfig, ...]:
         in_file = self._file.destinations or [FileDestination(DEFAULT_NAME)]
@@ -95,7 +103,9 @@ class _Resolver:
         without_endpoint = [each for each in in_file if not _has_endpoint(each)]
         if len(in_file) > 1 and len(without_endpoint) > 1:
             names = ", ".join(each.name for each in without_endpoint)
-            self._problems.add(f"destinations {names}", "have no endpoint; only one can take it from variables")
+            self._problems.add(
+                self._where(f"destinations {names}"), "have no endpoint; only one can take it from variables"
+            )
         found = []
         for each in in_file:
             alone = len(in_file) == 1
@@ -103,7 +113,9 @@ class _Resolver:
         groups = Counter(each.group for each in found)
         for name, count in groups.items():
             if count > 1:
-                self._problems.add(f"group {name!r}", f"is the group of {count} destinations: each needs its own")
+                self._problems.add(
+                    self._where(f"group {name!r}"), f"is the group of {count} destinations: each needs its own"
+                )
         if len(in_file) > 1 and not without_endpoint:
             self._notice_unused_variables()
         return tuple(found)
@@ -181,7 +193,7 @@ class _Resolver:
     def _no_endpoint(self, name: str, signals: list[str], *, all_of_them: bool) -> None:
         if not signals:
             return
-        where = f"destination {name}: endpoint" if self._file.destinations else "--endpoint"
+        where = self._where(f"destination.{name}.endpoint") if self._file.destinations else "--endpoint"
         if all_of_them:
             rule = "is not given: say where the collector is, or set OTEL_EXPORTER_OTLP_ENDPOINT"
             self._problems.add(where, rule)
@@ -207,7 +219,7 @@ class _Resolver:
         if "pause_longest" not in given:
             retry = replace(retry, pause_longest=max(retry.longest, min(retry.pause_longest, 10 * retry.longest)))
         if not retry.first <= retry.longest <= retry.pause_longest:
-            self._problems.add(f"destination {name}: retry", "needs first <= longest <= pause_longest")
+            self._problems.add(self._where(f"destination.{name}.retry"), "needs first <= longest <= pause_longest")
         return retry
 
     def _picked(self, place: str, keys: Mapping[str, object], *layers: Layer) -> dict[str, Any]:
@@ -219,6 +231,9 @@ class _Resolver:
                 found[key] = setting.value
                 self._origins[f"{place}.{key}" if place else key] = setting.origin
         return found
+
+    def _where(self, place: str) -> str:
+        return place if self._path is None else f"{self._path}: {place}"
 
     def _notice_overruled(self, layers: tuple[Layer, ...]) -> None:
         for layer in layers:
