@@ -14,6 +14,11 @@ from comet_storage.statistics import CometStats, DiskState, Health
 class Reporting(Engine):
     """An engine that answers questions about itself and about the log."""
 
+    @property
+    def log_id(self) -> str:
+        """The random id that the log got from its first opener, in hexadecimal; zeros where there is no log yet."""
+        return self._settings.log_id.hex()
+
     def stats(self) -> CometStats:
         """Counters of the log and of this client; reads the names, pages and group records of every shard.
 

@@ -312,6 +312,28 @@ class Client(Reporting):
         with storage_errors(self.data_dir):
             self._keeper.clean(self._writers.values())
 
+    def shrink_stream(self, stream: str, limit: int) -> int:
+        """Delete the oldest closed segments of a stream, wanted or not, until it has at most ``limit`` bytes.
+
+        For streams that get a share of the log of their own. If closed segments are not enough, those that this client
+        writes are closed; what other processes write stays.
+
+        Returns:
+            The bytes of the stream's segments that are left.
+
+        Raises:
+            CometError: the disk refused, or another process kept the ledger; what was deleted before is.
+        """
+        self._check_writable()
+        parse_stream(stream)
+        with storage_errors(self.data_dir):
+            left = self._keeper.evictor.shrink_stream(stream, limit)
+            if left > limit:
+                for writer in [writer for writer in self._writers.values() if writer.name.stream == stream]:
+                    writer.rotate()
+                left = self._keeper.evictor.shrink_stream(stream, limit)
+        return left
+
     def start_maintenance(self) -> None:
         """Have the background thread look after the log also when this client neither writes nor consumes."""
         with self._lock:

@@ -25,7 +25,7 @@ from comet_storage.errors import (
     ReadOnlyError,
 )
 from comet_storage.names import parse_group, parse_shard_stream, parse_stream
-from comet_storage.types import MessageID, StreamMessage, StreamStats
+from comet_storage.types import MessageID, ShardPosition, StreamMessage, StreamStats
 
 if TYPE_CHECKING:
     from comet_storage.client import Client
@@ -121,6 +121,46 @@ class Consumer:
             with storage_errors(self._client.data_dir):
                 wanted = wanted[self._turn :] + wanted[: self._turn]
                 return read_in_turn(self._cursor, wanted, count, max_bytes, copy=copy)
+
+    def read_from(
+        self, shard: int, entry: int, count: int = 100, *, max_bytes: int = READ_BYTES_MAX
+    ) -> list[StreamMessage]:
+        """Messages of one shard from an entry number on, without those that are acknowledged.
+
+        For those who keep several places in a shard, to have more than one batch under way, or to read what is new
+        before what is old. Moves nothing. Below the offset it begins at the offset.
+
+        Raises:
+            InvalidArgumentError, ClosedError, UnsupportedFormatError, StorageIOError: as :meth:`read`.
+        """
+        shard_numbers([shard])
+        whole_number("entry", entry)
+        whole_number("count", count)
+        whole_number("max_bytes", max_bytes)
+        with self._lock:
+            self._check_open()
+            cursor = self._cursor(shard) if count > 0 else None
+            if cursor is None:
+                return []
+            with storage_errors(self._client.data_dir):
+                return cursor.read(count, max_bytes, start=entry)[0]
+
+    def position(self, shard: int) -> ShardPosition | None:
+        """Where the group is in a shard; None while another consumer has it, or it does not exist. Leases it if free.
+
+        Raises:
+            ClosedError: the consumer or its client was closed.
+            StorageIOError: the disk refused.
+        """
+        shard_numbers([shard])
+        with self._lock:
+            self._check_open()
+            cursor = self._cursor(shard)
+            if cursor is None:
+                return None
+            with storage_errors(self._client.data_dir):
+                record = cursor.tracker.record
+                return ShardPosition(record.offset, cursor.reader.next_number(), len(record.ranges))
 
     def process(
         self,

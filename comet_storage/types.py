@@ -91,6 +91,18 @@ class StreamMessage(NamedTuple):
     """Wall clock of the append call, nanoseconds since 1970."""
 
 
+class ShardPosition(NamedTuple):
+    """Where a consumer group is in one shard."""
+
+    offset: int
+    """Lowest number that is not yet acknowledged."""
+    following: int
+    """The number that the next entry will get."""
+    ranges: int
+    """Ranges of numbers above the offset that are acknowledged. The log keeps 64 of them over a crash; what is in
+    others would be delivered again."""
+
+
 @dataclass(frozen=True)
 class StreamStats:
     """What one shard of a stream holds, and where its consumer groups are."""

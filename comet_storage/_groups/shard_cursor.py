@@ -49,9 +49,9 @@ class ShardCursor:
         return count if handed[index : index + count] == ids[at : at + count] else 0
 
     def read(
-        self, count: int, max_bytes: int, largest: int | None = None, *, copy: bool = True
+        self, count: int, max_bytes: int, largest: int | None = None, *, copy: bool = True, start: int = 0
     ) -> tuple[list[StreamMessage], int]:
-        """Up to ``count`` unacknowledged messages in order, and their bytes.
+        """Up to ``count`` unacknowledged messages in order, from number ``start`` on, and their bytes.
 
         The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
         Gaps that are met are counted, and committed when the offset moves over them.
@@ -64,7 +64,8 @@ class ShardCursor:
         full = moved = False
         self.handed = []
         # Views are of frames: a run's entries are copies.
-        for found in self.reader.runs(self.tracker.record.offset, count if copy else 0):
+        start = max(start, self.tracker.record.offset)
+        for found in self.reader.runs(start, count if copy else 0):
             if isinstance(found, Gap):
                 moved = self.tracker.note_gap(found) or moved
                 continue
@@ -75,7 +76,7 @@ class ShardCursor:
                 if not messages:
                     raise
                 break
-            for first, end in self.tracker.wanted(found.first_entry, found.end_entry):
+            for first, end in self.tracker.wanted(max(start, found.first_entry), found.end_entry):
                 entries, timestamps, more = self._entries.part(first, min(end, first + count - len(messages)))
                 fitting = len(entries)
                 if size + more <= max_bytes:

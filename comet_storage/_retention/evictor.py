@@ -13,7 +13,7 @@ from comet_storage._retention.history import Histories
 from comet_storage._retention.policy import Reason, Rules, Sealed, in_order_of_eviction, overdue
 from comet_storage._retention.survey import Survey
 from comet_storage.errors import CometError
-from comet_storage.names import ShardName
+from comet_storage.names import ShardName, parse_stream
 
 _ORPHANS_SECONDS = 1.0
 """How often shards are asked whether they still have a writer, where all that could go has gone."""
@@ -89,6 +89,30 @@ class Evictor:
                 if done >= most:
                     break
         return done
+
+    def shrink_stream(self, stream: str, limit: int) -> int:
+        """Delete closed segments of one stream, oldest first, wanted or not, until it has at most ``limit`` bytes.
+
+        Takes the ledger's lock.
+
+        Returns:
+            The bytes of its segments that are left.
+        """
+        rules = Rules(max_shard_size=1, protect=False)  # any limit has sizes looked at
+        self.finish_closed()
+        with self._ledger.locked():
+            shards = [
+                self._survey.shard(ShardName(*parse_stream(stream), shard_id), rules)
+                for shard_id in self._layout.shards(stream)
+            ]
+            left = sum(shard.size for shard in shards)
+            for shard, segment in in_order_of_eviction(shards, rules, self._clock.now_ns(), for_bound=True):
+                if left <= limit:
+                    break
+                if isinstance(shard.key, ShardName):
+                    self._evict(shard.key, segment, "shard_size")
+                    left -= segment.allocated
+        return left
 
     def _free(self, size: int, need: Need) -> int:
         """Delete closed segments until ``size`` bytes are free, and return how many are."""

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import ssl
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from shipper.outcome import Outcome, Pause, Retry, from_grpc
-from shipper.sending.protocol import RESPONSE_BYTES_MAX, load_package, user_agent
+from shipper.sending.credentials import BearerToken, CredentialsError, pem_files, tls_stamp
+from shipper.sending.protocol import REQUEST_ID, RESPONSE_BYTES_MAX, load_package, user_agent
 from shipper.sending.responses import retry_delay, shortened, success_outcome
 
 if TYPE_CHECKING:
-    from comet_otel.streams import Route, Signal
-    from shipper.config import ShipperConfig
+    from comet_otel.streams import Route
     from shipper.outcome import Failure
+    from shipper.settings import SignalConfig
 
 _RECONNECT_MAX_MILLISECONDS: Final = 2_000
 """gRPC's own pause between connection attempts. The shipper has a back-off of its own; this one, two minutes by
 default, would come on top of it."""
 
 _STATUS_TRAILER: Final = "grpc-status-details-bin"
+
+_ALREADY_COMPRESSED: Final = -0x80000000
+"""The write flag GRPC_WRITE_INTERNAL_COMPRESS, as a signed number: the message is as ``grpc-encoding`` says already."""
 
 _CONFIGURATION_SIGNS: Final = (
     ("CERTIFICATE_VERIFY_FAILED", "certificate refused"),
@@ -35,10 +39,10 @@ _CONFIGURATION_SIGNS: Final = (
 
 
 class GrpcSender:
-    """Sends over one channel, and so one connection, per signal: trouble with one is not the others' trouble."""
+    """Sends over one channel, and so one connection."""
 
-    def __init__(self, config: ShipperConfig) -> None:
-        """Prepare; connections are made by the first requests.
+    def __init__(self, config: SignalConfig) -> None:
+        """Prepare; the connection is made by the first request.
 
         Raises:
             EnvironmentFailedError: the package ``grpcio`` is not installed.
@@ -46,30 +50,32 @@ class GrpcSender:
         # gRPC's own lines, one per failed handshake, would drown the shipper's; it reads this when it is loaded.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self._grpc = load_package("grpc")
+        self._gzip = load_package("isal.igzip") if config.compression == "gzip" else None
         self._config = config
-        self._authorities = _authorities(config) if config.endpoint.secure else None
         self._metadata = tuple((name.lower(), value) for name, value in config.headers)
+        self._token = BearerToken(config.bearer_token_file)
         self._lock = threading.Lock()
         self._calls: set[Any] = set()
-        self._channels: dict[Signal, Any] = {}
+        self._channel: Any = None
+        self._tls_stamp: object = None
         self._closed = False
 
-    def send(self, route: Route, body: bytes) -> Outcome:
+    def send(self, route: Route, body: bytes, request_id: str) -> Outcome:
         """Send one request; see `Sender.send`."""
-        with self._lock:
-            if self._closed:
-                return Retry("CANCELLED", "the shipper is stopping")
-            channel = self._channels.get(route.signal)
-            if channel is None:
-                channel = self._channels[route.signal] = self._new_channel()
-            method = channel.unary_unary(route.grpc_method)
-            call = method.future(
-                body,
-                timeout=self._config.timeout,
-                metadata=self._metadata,
-                compression=self._compression(),
-            )
-            self._calls.add(call)
+        try:
+            token = self._token.header()
+            channel = self._current_channel()
+        except CredentialsError as error:
+            return Pause("credentials unusable", shortened(str(error)))
+        if channel is None:
+            return Retry("CANCELLED", "the shipper is stopping")
+        metadata = [*self._metadata, (REQUEST_ID, request_id)]
+        if token is not None:
+            metadata.append(("authorization", token))
+        try:
+            call = self._start(channel, route, body, metadata)
+        except ValueError:  # the channel was closed meanwhile
+            return Retry("CANCELLED", "the connection was closed meanwhile")
         try:
             return success_outcome(call.result())
         except self._grpc.RpcError as error:
@@ -80,18 +86,48 @@ class GrpcSender:
             with self._lock:
                 self._calls.discard(call)
         if outcome.code == "DEADLINE_EXCEEDED":
-            self._drop_channel(route.signal, channel)
+            self._drop_channel(channel)
         return outcome
 
     def close(self) -> None:
-        """Abandon requests in flight and close the channels."""
+        """Abandon requests in flight and close the channel."""
         with self._lock:
             self._closed = True
-            calls, channels = list(self._calls), list(self._channels.values())
+            calls, channel = list(self._calls), self._channel
         for call in calls:
             call.cancel()
-        for channel in channels:
+        if channel is not None:
             channel.close()
+
+    def _start(self, channel: Any, route: Route, body: bytes, metadata: list[tuple[str, str]]) -> Any:
+        method = channel.unary_unary(route.grpc_method)
+        compression = self._grpc.Compression.NoCompression
+        if self._gzip is not None:
+            compression = self._grpc.Compression.Gzip
+            if _takes_compressed(method):
+                body = self._gzip.compress(body, self._config.compression_level)
+        call = method.future(body, timeout=self._config.timeout, metadata=metadata, compression=compression)
+        with self._lock:
+            self._calls.add(call)
+            closed = self._closed
+        if closed:
+            call.cancel()
+        return call
+
+    def _current_channel(self) -> Any:
+        """Return the channel, made anew if certificates have changed; None when closed.
+
+        Raises:
+            CredentialsError: the certificates cannot be used.
+        """
+        with self._lock:
+            if self._closed:
+                return None
+            stamp = tls_stamp(self._config.tls)
+            if self._channel is None or stamp != self._tls_stamp:
+                # One that others still send over is left to them.
+                self._channel, self._tls_stamp = self._new_channel(), stamp
+            return self._channel
 
     def _failure(self, error: Any) -> Failure:
         code, details = error.code().name, shortened(error.details() or "")
@@ -102,16 +138,15 @@ class GrpcSender:
         status = trailers.get(_STATUS_TRAILER, b"")
         return from_grpc(code, details, retry_delay(status) if isinstance(status, bytes) else None)
 
-    def _drop_channel(self, signal: Signal, used: Any) -> None:
+    def _drop_channel(self, used: Any) -> None:
         """Have the next request connect anew after one went unanswered.
 
         A connection through a device that went away without a word looks alive for a quarter of an hour; a new one
         shows within the next request whether it is the connection or the collector that does not answer.
         """
         with self._lock:
-            if self._channels.get(signal) is used:
-                del self._channels[signal]
-        used.close()
+            if self._channel is used:
+                self._channel = None  # not closed, which would end the others' requests; it goes with the last of them
 
     def _new_channel(self) -> Any:
         grpc = self._grpc
@@ -125,22 +160,59 @@ class GrpcSender:
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MILLISECONDS),
             ("grpc.use_local_subchannel_pool", 1),  # else a new channel would go on with the old one's connection
             ("grpc.enable_retries", 0),  # what was sent twice must be the shipper's to know
+            ("grpc.enable_http_proxy", 1 if self._config.proxy else 0),
         ]
+        if self._config.proxy:
+            options.append(("grpc.http_proxy", self._config.proxy))
         if not endpoint.secure:
             return grpc.insecure_channel(endpoint.target, options=options)
-        credentials = grpc.ssl_channel_credentials(self._authorities)
-        return grpc.secure_channel(endpoint.target, credentials, options=options)
-
-    def _compression(self) -> Any:
-        grpc = self._grpc
-        return grpc.Compression.Gzip if self._config.compression == "gzip" else grpc.Compression.NoCompression
+        return grpc.secure_channel(
+            endpoint.target, grpc.ssl_channel_credentials(*pem_files(self._config)), options=options
+        )
 
 
-def _authorities(config: ShipperConfig) -> bytes | None:
-    """Return the certificates to trust, in PEM form; None for those that gRPC brings along.
+def _takes_compressed(method: Any) -> bool:
+    """Have a call send messages that are compressed already, which gRPC can do and its Python face has no word for.
 
-    Without a file of one's own these are the system's, as everywhere else, if there is a file of them.
+    Python's own gzip of the gRPC library takes several times as long. Where a release has another inside, it does the
+    work all the same.
     """
-    system = ssl.get_default_verify_paths().cafile
-    path = config.certificate or (Path(system) if system else None)
-    return path.read_bytes() if path else None
+    changed = _precompressed_class(type(method))
+    if changed is None:
+        return False
+    method.__class__ = changed
+    return True
+
+
+_CLASSES: dict[type, type | None] = {}
+
+
+def _precompressed_class(original: type) -> type | None:
+    if original not in _CLASSES:
+        _CLASSES[original] = _make_precompressed_class(original)
+    return _CLASSES[original]
+
+
+def _make_precompressed_class(original: Any) -> type | None:
+    try:
+        operation_class: Any = importlib.import_module("grpc._cython.cygrpc").SendMessageOperation
+        prepare: Callable[..., Any] = original._prepare  # noqa: SLF001 - see above
+        operation_class(b"", _ALREADY_COMPRESSED)
+    except (ImportError, AttributeError, OverflowError, TypeError):
+        return None
+
+    class Precompressed(original):  # type: ignore[misc]  # what it derives from is known when it runs
+        __slots__ = ()
+
+        def _prepare(self, request: bytes, *rest: Any) -> Any:
+            state, operations, *others = prepare(self, request, *rest)
+            if operations is not None:
+                operations = tuple(
+                    operation_class(request, _ALREADY_COMPRESSED)
+                    if isinstance(operation, operation_class)
+                    else operation
+                    for operation in operations
+                )
+            return (state, operations, *others)
+
+    return Precompressed

@@ -10,17 +10,20 @@ from shipper.errors import EnvironmentFailedError
 
 if TYPE_CHECKING:
     from comet_otel.streams import Route
-    from shipper.config import ShipperConfig
     from shipper.outcome import Outcome
+    from shipper.settings import SignalConfig
 
 RESPONSE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Longest answer that is read; the specification's limit. A longer one is a failure."""
+
+REQUEST_ID: Final = "comet-request-id"
+"""Header, or metadata key, of the id that stays the same however often the same entries are sent."""
 
 
 class Sender(Protocol):
     """Sends serialized requests to one destination. Safe to use from several threads."""
 
-    def send(self, route: Route, body: bytes) -> Outcome:
+    def send(self, route: Route, body: bytes, request_id: str) -> Outcome:
         """Send one request and wait for its outcome, for as long as the configured time-out.
 
         Raises nothing for whatever the network and the other side can do; that is what the outcome is for.
@@ -30,7 +33,7 @@ class Sender(Protocol):
         """Abandon requests in flight, whose `send` returns soon after, and release the connections."""
 
 
-def create_sender(config: ShipperConfig) -> Sender:
+def create_sender(config: SignalConfig) -> Sender:
     """Return the sender of the configured protocol.
 
     Raises:

@@ -36,6 +36,7 @@ _LENGTH_DELIMITED: Final = 2
 _FIXED32: Final = 5
 _FIXED_SIZES: Final = {_FIXED64: 8, _FIXED32: 4}
 _VARINT_BYTES_MAX: Final = 10
+_DIGITS_MAX: Final = 19
 
 
 def success_outcome(response: bytes) -> Outcome:
@@ -48,6 +49,19 @@ def success_outcome(response: bytes) -> Outcome:
         elif number == _PARTIAL_MESSAGE and isinstance(value, bytes):
             message = shortened(value)
     return Partial(rejected, message) if rejected or message else Delivered()
+
+
+def json_success_outcome(response: object) -> Outcome:
+    """Return the same for an answer in JSON, from a server that knows no other form."""
+    partial = response.get("partialSuccess") if isinstance(response, dict) else None
+    if not isinstance(partial, dict):
+        return Delivered()
+    message = partial.get("errorMessage")
+    counts = [value for name, value in partial.items() if isinstance(name, str) and name.startswith("rejected")]
+    count = str(counts[0]) if counts else "0"
+    rejected = int(count) if count.isascii() and count.isdecimal() and len(count) < _DIGITS_MAX else 0
+    text = shortened(message) if isinstance(message, str) else ""
+    return Partial(rejected, text) if rejected or text else Delivered()
 
 
 def status_message(status: bytes) -> str:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.backoff import ASKED_PAUSE_MAX, Backoff
+from shipper.delivery.backoff import ASKED_PAUSE_MAX, Backoff
 
 
 def test_pauses_double_up_to_the_longest_and_start_again_after_success() -> None:

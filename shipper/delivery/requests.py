@@ -1,0 +1,148 @@
+"""Requests: which entries are in them, their bytes, their ids, and how they are divided when they were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from comet_otel import wire
+from comet_otel.streams import Signal
+from comet_storage import StreamMessage
+
+COALESCED_BYTES_MAX: Final = 4 * 1024
+"""Entries up to this mean size are looked into, to send what they have in common once. Larger ones are only joined."""
+
+
+@dataclass(eq=False)
+class Pieces:
+    """What becomes of the pieces of an entry that was too large for one request.
+
+    Attributes:
+        left: pieces that have still to be delivered or given up.
+        refused: whether any was given up.
+    """
+
+    left: int
+    refused: bool = False
+
+
+@dataclass(eq=False)
+class Request:
+    """One request to a destination: some entries of one shard in order, or a piece of one.
+
+    Attributes:
+        messages: the entries.
+        payload: the bytes of a piece; None if the entries go as they are.
+        piece: the number of the piece, with a dot for each further division.
+        pieces: the fate of its siblings.
+        attempts: how often it was sent.
+        first_try: when it was first sent, in seconds since 1970.
+        last_try: when it was last sent, by the monotonic clock.
+        not_before: when it may go, by the monotonic clock; None as long as that is not decided.
+    """
+
+    messages: Sequence[StreamMessage]
+    payload: bytes | None = field(default=None, repr=False)
+    piece: str = ""
+    pieces: Pieces | None = None
+    attempts: int = 0
+    first_try: float = 0.0
+    last_try: float = float("-inf")
+    not_before: float | None = None
+
+    @property
+    def shard(self) -> int:
+        """The shard that its entries are of."""
+        return self.messages[0].id.shard_id
+
+    @property
+    def first(self) -> int:
+        """Number of its first entry."""
+        return self.messages[0].id.entry_number
+
+    @property
+    def last(self) -> int:
+        """Number of its last entry."""
+        return self.messages[-1].id.entry_number
+
+    @property
+    def size(self) -> int:
+        """Bytes of it, before what its entries have in common is left out."""
+        return len(self.payload) if self.payload is not None else sum(len(message.data) for message in self.messages)
+
+    def id(self, log_id: str, stream: str) -> str:
+        """Return what names exactly these bytes, in this process and any later one."""
+        name = f"{log_id}/{stream}/{self.shard}/{self.first}-{self.last}"
+        return f"{name}/{self.piece}" if self.piece else name
+
+    def body(self) -> bytes:
+        """Return the bytes to send."""
+        if self.payload is not None:
+            return self.payload
+        if len(self.messages) == 1:
+            return self.messages[0].data
+        entries = [message.data for message in self.messages]
+        if sum(map(len, entries)) <= COALESCED_BYTES_MAX * len(entries):
+            return wire.coalesce(entries)
+        return b"".join(entries)
+
+    def halves(self) -> list[Request]:
+        """Return two requests with half of the entries each; none if it is down to one."""
+        if len(self.messages) < 2:  # noqa: PLR2004 - what has two halves
+            return []
+        middle = len(self.messages) // 2
+        return [Request(self.messages[:middle]), Request(self.messages[middle:])]
+
+    def divided(self, signal: Signal, limit: int) -> list[Request]:
+        """Return smaller requests with the same items, of at most ``limit`` bytes as far as that is possible.
+
+        None if it holds a single item, or cannot be read.
+        """
+        if len(self.messages) > 1:
+            groups = list(grouped(self.messages, limit))
+            return groups if len(groups) > 1 else self.halves()
+        try:
+            parts = wire.split_request(self.body(), signal, limit)
+        except wire.MalformedError:
+            return []
+        if len(parts) < 2:  # noqa: PLR2004 - what was divided
+            return []
+        if self.pieces is not None:
+            self.pieces.left += len(parts) - 1
+        pieces = self.pieces or Pieces(len(parts))
+        prefix = f"{self.piece}." if self.piece else ""
+        return [
+            Request(self.messages, part.payload, f"{prefix}{number}", pieces) for number, part in enumerate(parts, 1)
+        ]
+
+
+def grouped(messages: Iterable[StreamMessage], limit: int) -> Iterator[Request]:
+    """Join entries, in order, into requests of at most ``limit`` bytes.
+
+    An entry that is larger by itself is a request of its own, and so is one that is no request at all: joined to others
+    it could take their bytes for its own.
+    """
+    group: list[StreamMessage] = []
+    size = 0
+    for message in messages:
+        whole = wire.is_framed(message.data)
+        if group and (size + len(message.data) > limit or not whole):
+            yield Request(group)
+            group, size = [], 0
+        if not whole:
+            yield Request([message])
+            continue
+        group.append(message)
+        size += len(message.data)
+    if group:
+        yield Request(group)
+
+
+def ready_to_send(messages: Sequence[StreamMessage], signal: Signal, limit: int) -> Iterator[Request]:
+    """Make requests of at most ``limit`` bytes of entries, and take apart those entries that are larger alone."""
+    for request in grouped(messages, limit):
+        if len(request.messages) == 1 and request.size > limit:
+            yield from request.divided(signal, limit) or [request]
+        else:
+            yield request
