@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from comet_otel.streams import Route, route_of_signal
 from comet_storage import Client
+from shipper.delivery.clock import SystemClock
 from shipper.delivery.dead_letters import DeadLetters
 from shipper.delivery.pace import Pace
 from shipper.delivery.pipeline import Pipeline
@@ -129,7 +130,7 @@ class DestinationRun:
         self._shipper = shipper
         self._dead_letters = dead_letters
         self._stop = threading.Event()
-        self._pace = Pace(config.pacing)
+        self._pace = Pace(config.pacing, SystemClock())
         self._signals = {each.signal: each for each in config.signals}
         self._senders = {each.signal: sender_of(config, each) for each in config.signals}
         self._routes = routes(config)
