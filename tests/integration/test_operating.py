@@ -89,7 +89,7 @@ def test_a_reload_changes_one_destination_and_leaves_the_other_alone(node, tmp_p
     for number in range(3):
         write_settings(file, node, {"stays": node, "moves": moved}, top=f"shutdown_timeout = {5 + number}")
         os.kill(shipper.pid, signal.SIGHUP)
-        wait_until(lambda n=number: shipper.output.read_text().count("again\",") > n, "reload", shipper)
+        wait_until(lambda n=number: shipper.output.read_text().count('again",') > n, "reload", shipper)
         node.wait_until_received(3, shipper)
     moved.wait_until_received(3, shipper)
     assert application.stop() == 0
@@ -167,7 +167,10 @@ def test_health_readiness_and_metrics_tell_how_it_goes(node, tmp_path) -> None:
     place = 'destination="central",signal="traces",stream="traces:v1"'
     assert f"comet_shipper_pending_entries{{{place}}} 0.0" in metrics
     assert f"comet_shipper_lag_protected{{{place}}} 1.0" in metrics
-    assert any(line.startswith(f'comet_shipper_entries_total{{destination="central",outcome="lost"') for line in map(sorted_labels, metrics))
+    assert any(
+        line.startswith('comet_shipper_entries_total{destination="central",outcome="lost"')
+        for line in map(sorted_labels, metrics)
+    )
     assert ask(port, "/other")[0] == 404
     assert shipper.stop() == 0
 
