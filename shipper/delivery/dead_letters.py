@@ -7,7 +7,7 @@ import logging
 import struct
 import threading
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from comet_storage import Client, CometError, EntryTooLarge
@@ -50,6 +50,7 @@ class DeadLetter:
         last_try: when it was last sent.
         items: spans, log records or data points in it; None if it cannot be read.
         request_id: the id it was sent with.
+        fragment: ``1/2`` and ``2/2`` where the request is too large for one record; else empty.
         body: the request, byte for byte.
     """
 
@@ -68,6 +69,7 @@ class DeadLetter:
     last_try: float
     items: int | None
     request_id: str
+    fragment: str = ""
     body: bytes = field(repr=False)
 
 
@@ -122,14 +124,16 @@ class DeadLetters:
         with self._lock:
             if key in self._remembered():
                 return
-            record = encode(letter)
             try:
-                self._client.lanes(STREAM).append([record])
+                self._client.lanes(STREAM).append([encode(letter)])
             except EntryTooLarge:
-                _logger.error("%s: a dead letter of %d bytes is larger than the log takes", STREAM, len(record))
-                raise
+                # The entry itself was as large as the log takes, and there is no room for what is said about it.
+                middle = len(letter.body) // 2
+                halves = ("1/2", letter.body[:middle]), ("2/2", letter.body[middle:])
+                records = [encode(replace(letter, fragment=fragment, body=body)) for fragment, body in halves]
+                self._client.lanes(STREAM).append(records)
             self._remember(key)
-            self._grown += len(record)
+            self._grown += len(letter.body)
             if self._grown * _TRIM_PARTS >= self._share:
                 self._trim()
 

@@ -32,10 +32,7 @@ class Outage:
 
     def failed(self, outcome: Failure, now: float, *, refused: bool) -> tuple[Failure, float]:
         """Begin, or go on; return why, and the seconds until the next probe."""
-        if isinstance(outcome, Retry):
-            pause = self._retry.pause(outcome.after)
-        else:
-            pause = self._pause.pause()
+        pause = self._retry.pause(outcome.after) if isinstance(outcome, Retry) else self._pause.pause()
         # Several that were under way come back at once: the longest wish counts.
         self.next_try = max(self.next_try, now + pause) if self.under_way else now + pause
         self.under_way = True

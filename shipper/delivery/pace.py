@@ -1,4 +1,4 @@
-"""How fast a destination is fed: configured limits, a slow start after an outage, less when it says that it is too much.
+"""How fast a destination is fed: within limits, slowly after an outage, and less when it says that it is too much.
 
 One pace is shared by all pipelines of a destination. A request books its time: it may go at once, or when those before
 it have had theirs.

@@ -2,12 +2,14 @@
 
 A socket's time-out begins anew with each byte, so that a server that sends one byte now and then would hold a request
 for as long as it likes. Here each exchange knows its socket, which is shut down when the time is over, or when the
-shipper is told to stop.
+shipper is told to stop. And the head of an answer is whole, or the answer is none: Python's own reader takes the end of
+the connection for the end of the head, and "200" without the rest for a success.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 from collections.abc import Iterator
@@ -88,11 +90,48 @@ class Exchanges:
             exchange.end()
 
 
+class _WholeHeadResponse(http.client.HTTPResponse):
+    """An answer whose head ends as it should."""
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            ConnectionError: the connection ends within it.
+        """
+        stream: Any = self.fp
+        self.fp = _WholeLines(stream)  # type: ignore[assignment]  # as much of a stream as reading a head takes
+        try:
+            super().begin()
+        finally:
+            self.fp = stream
+
+
+class _WholeLines:
+    """Reads lines that end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._some = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._stream.readline(limit)
+        if not line.endswith(b"\n") and (line or self._some) and len(line) != limit:
+            raise ConnectionResetError("the connection ended within the head of the answer")
+        self._some = True
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 def _pool_classes(urllib3: Any, current: threading.local) -> dict[str, type]:
     """Return pools whose connections report to the exchange of the thread that uses them."""
 
     def watched(connection_class: Any) -> type:
         class Watched(connection_class):  # type: ignore[misc]  # urllib3 is loaded when the sender is made
+            response_class = _WholeHeadResponse
+
             def connect(self) -> None:
                 super().connect()
                 current.exchange.uses(self)

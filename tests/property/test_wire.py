@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from comet_otel import wire
 from comet_otel.streams import Signal
+from comet_otel.wire.counting import count_by_walking
 
 NAMES = st.sampled_from(["", "a", "checkout", "x" * 200, "é"])
 SIZES = st.integers(min_value=1, max_value=3000)
@@ -124,6 +125,7 @@ def test_items_are_counted_as_protobuf_counts_them(signal, data) -> None:
     """Spans, log records and data points, wherever they are."""
     payload = data.draw(KINDS[signal][1])
     assert wire.count_items(payload, signal) == len(items(signal, payload))
+    assert count_by_walking(payload, signal) == len(items(signal, payload))
 
 
 @pytest.mark.parametrize("signal", list(Signal))

@@ -60,7 +60,7 @@ class ScriptedSender:
     """Answers as it is told, and remembers what it got."""
 
     def __init__(self, answer: Callable[[bytes], Outcome] | None = None) -> None:
-        self.answer = answer or (lambda body: Delivered())
+        self.answer = answer or (lambda _: Delivered())
         self.bodies: list[bytes] = []
         self.ids: list[str] = []
         self.delivered: list[bytes] = []

@@ -6,7 +6,6 @@ import concurrent.futures
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,9 +17,10 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from comet_otel.streams import ROUTES, Signal, route_of_signal
-from shipper.config import Options, load_config
-from shipper.outcome import Delivered, Partial, Pause, Reject, Retry
+from shipper.endpoint import parse_endpoint
+from shipper.outcome import Delivered, Partial, Pause, Reject, Retry, Split
 from shipper.sending.grpc_sender import GrpcSender
+from shipper.settings import SignalConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,8 +77,8 @@ def make_sender(server) -> Iterator[Callable[..., GrpcSender]]:
     senders = []
 
     def make(**options: Any) -> GrpcSender:
-        settings = {"endpoint": f"http://127.0.0.1:{server.port}", **options}
-        sender = GrpcSender(load_config(Options(data_dir=Path("/log"), **settings), {}))
+        endpoint = parse_endpoint(options.pop("endpoint", f"http://127.0.0.1:{server.port}"))
+        sender = GrpcSender(SignalConfig(signal=Signal.TRACES, endpoint=endpoint, **options))
         senders.append(sender)
         return sender
 
@@ -98,9 +98,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_stored_bytes_go_out_unchanged_to_the_signal_s_method(server, make_sender, compression) -> None:
     """With the configured headers, and under the shipper's own name."""
-    sender = make_sender(compression=compression, headers=("API-Key=token",))
+    sender = make_sender(compression=compression, headers=(("API-Key", "token"),))
     for route in ROUTES:
-        assert sender.send(route, b"\x0a\x00payload") == Delivered()
+        assert sender.send(route, b"\x0a\x00payload", "id") == Delivered()
     assert [method for method, _, _ in server.requests] == [route.grpc_method for route in ROUTES]
     assert {body for _, _, body in server.requests} == {b"\x0a\x00payload"}
     metadata = server.requests[0][1]
@@ -114,7 +114,7 @@ def test_partial_success_is_read(server, make_sender) -> None:
     answer.partial_success.rejected_spans = 2
     answer.partial_success.error_message = "too old"
     server.body = answer.SerializeToString()
-    assert make_sender().send(TRACES, b"payload") == Partial(2, "too old")
+    assert make_sender().send(TRACES, b"payload", "id") == Partial(2, "too old")
 
 
 def test_a_wish_to_wait_is_passed_on(server, make_sender) -> None:
@@ -123,37 +123,39 @@ def test_a_wish_to_wait_is_passed_on(server, make_sender) -> None:
     detail.Pack(RetryInfo(retry_delay=Duration(seconds=17)))
     server.code, server.details = grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down"
     server.status = Status(code=8, details=[detail]).SerializeToString()
-    assert make_sender().send(TRACES, b"payload") == Retry("RESOURCE_EXHAUSTED", "slow down", 17.0)
+    assert make_sender().send(TRACES, b"payload", "id") == Retry(
+        "RESOURCE_EXHAUSTED", "slow down", 17.0, throttled=True
+    )
 
 
 def test_statuses_become_outcomes(server, make_sender) -> None:
     """By the table, with the collector's own words."""
     sender = make_sender()
     server.code, server.details = grpc.StatusCode.UNAUTHENTICATED, "no token"
-    assert sender.send(TRACES, b"payload") == Pause("UNAUTHENTICATED", "no token")
+    assert sender.send(TRACES, b"payload", "id") == Pause("UNAUTHENTICATED", "no token")
     server.code, server.details = grpc.StatusCode.INVALID_ARGUMENT, "no spans"
-    assert sender.send(TRACES, b"payload") == Reject("INVALID_ARGUMENT", "no spans")
+    assert sender.send(TRACES, b"payload", "id") == Reject("INVALID_ARGUMENT", "no spans")
     server.code = grpc.StatusCode.OK
-    assert sender.send(TRACES, b"payload") == Delivered()
+    assert sender.send(TRACES, b"payload", "id") == Delivered()
 
 
-def test_messages_over_the_server_s_limit_are_rejected_by_it(make_sender) -> None:
+def test_messages_over_the_server_s_limit_are_to_be_split(make_sender) -> None:
     """Not retried as if the server were busy."""
-    outcome = make_sender(compression="none").send(TRACES, b"x" * (5 * 2**20))
-    assert isinstance(outcome, Reject)
+    outcome = make_sender(compression="none").send(TRACES, b"x" * (5 * 2**20), "id")
+    assert isinstance(outcome, Split)
     assert outcome.code == "RESOURCE_EXHAUSTED"
 
 
 def test_nobody_listening_is_retried(make_sender) -> None:
     """The ordinary outage."""
-    outcome = make_sender(endpoint="http://127.0.0.1:9").send(TRACES, b"payload")
+    outcome = make_sender(endpoint="http://127.0.0.1:9").send(TRACES, b"payload", "id")
     assert isinstance(outcome, Retry)
     assert outcome.code == "UNAVAILABLE"
 
 
 def test_an_unknown_host_pauses(make_sender) -> None:
     """A name that does not exist is most likely misspelt, and asking for it all the time does not help."""
-    outcome = make_sender(endpoint="http://collector.invalid:4317").send(TRACES, b"payload")
+    outcome = make_sender(endpoint="http://collector.invalid:4317").send(TRACES, b"payload", "id")
     assert isinstance(outcome, Pause)
     assert outcome.code == "host name unknown"
 
@@ -163,11 +165,11 @@ def test_a_request_without_an_answer_times_out_and_the_next_one_gets_through(ser
     """The connection is replaced, since the old one may be dead without looking so."""
     sender = make_sender(timeout=0.3)
     server.delay = threading.Event()
-    outcome = sender.send(TRACES, b"payload")
+    outcome = sender.send(TRACES, b"payload", "id")
     assert isinstance(outcome, Retry)
     assert outcome.code == "DEADLINE_EXCEEDED"
     server.delay.set()
-    assert sender.send(TRACES, b"payload") == Delivered()
+    assert sender.send(TRACES, b"payload", "id") == Delivered()
 
 
 @pytest.mark.slow
@@ -176,13 +178,13 @@ def test_closing_abandons_a_request_in_flight(server, make_sender) -> None:
     sender = make_sender(timeout=30.0)
     server.delay = threading.Event()
     outcomes: list[Any] = []
-    thread = threading.Thread(target=lambda: outcomes.append(sender.send(TRACES, b"payload")))
+    thread = threading.Thread(target=lambda: outcomes.append(sender.send(TRACES, b"payload", "id")))
     thread.start()
     wait_until(lambda: bool(server.requests))
     sender.close()
     thread.join(5)
     assert isinstance(outcomes[0], Retry)
-    assert isinstance(sender.send(TRACES, b"payload"), Retry)
+    assert isinstance(sender.send(TRACES, b"payload", "id"), Retry)
 
 
 @pytest.mark.slow
@@ -193,7 +195,7 @@ def test_a_signal_without_an_answer_does_not_disturb_the_others(server, make_sen
     outcomes: dict[Signal, Any] = {}
 
     def send(route: Route) -> None:
-        outcomes[route.signal] = sender.send(route, b"payload")
+        outcomes[route.signal] = sender.send(route, b"payload", "id")
 
     threads = [threading.Thread(target=send, args=(route,)) for route in ROUTES[:2]]
     threads[0].start()
