@@ -23,7 +23,7 @@ from shipper.fleet import Fleet
 from shipper.logs import set_up_logging
 from shipper.observation import Observation, Observer
 from shipper.progress_bar import ProgressBars
-from shipper.sending.protocol import load_package
+from shipper.sending.protocol import create_sender, load_package
 from shipper.status_socket import StatusSocket
 from shipper.stop_signals import StopSignals
 from shipper.systemd import ServiceManager
@@ -92,6 +92,9 @@ class Daemon:
         Raises:
             EnvironmentFailedError: the log cannot be opened, the port is taken, or a package is missing.
         """
+        for destination in self._config.destinations:
+            for signal in destination.signals:
+                create_sender(signal).close()  # first, since it fails without its package, and needs no log
         with StopSignals() as signals:
             self._listen(self._config.listen)
             try:

@@ -33,10 +33,10 @@ def status_view(status: LogStatus) -> RenderableType:
         return Group(*lines, Text("no telemetry was written yet"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("signal", "destination"):
-        table.add_column(column)
-    for column in ("pending", "items", "bytes", "oldest", "rate", "empty in"):
-        table.add_column(column, justify="right")
-    table.add_column("state", overflow="fold")
+        table.add_column(column, overflow="fold")
+    for column in ("pending", "items", "bytes", "oldest"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for group in status.groups:
         table.add_row(
             group.signal or group.stream,
@@ -45,8 +45,6 @@ def status_view(status: LogStatus) -> RenderableType:
             _items(group),
             size_text(group.pending_bytes),
             "-" if group.oldest_age_seconds is None else age_text(group.oldest_age_seconds),
-            f"{size_text(group.bytes_per_second)}/s" if group.bytes_per_second >= 1 else "-",
-            _empty_in(group),
             Text(group.state, style=_STYLES.get(group.state, "")),
         )
     lines.append(table)
@@ -93,15 +91,13 @@ def _items(group: GroupStatus) -> str:
     return f"{'' if group.pending_items_exact else '~'}{group.pending_items:,}"
 
 
-def _empty_in(group: GroupStatus) -> str:
-    if group.pending == 0:
-        return "-"
-    return "?" if group.seconds_to_empty is None else age_text(group.seconds_to_empty)
-
-
 def _details(group: GroupStatus) -> list[str | tuple[str, str]]:
     """Return the rest, in words: what was delivered, when, what was not, and why it does not go on."""
     parts: list[str | tuple[str, str]] = [f"{group.delivered:,} delivered"]
+    if group.bytes_per_second >= 1:
+        parts.append(f", {size_text(group.bytes_per_second)}/s")
+    if group.pending and group.seconds_to_empty is not None:
+        parts.append(f", empty in {age_text(group.seconds_to_empty)}")
     if group.last_success is not None:
         parts.append(f", last {age_text(max(0.0, time.time() - group.last_success))} ago")
     for name in _LOSSES:

@@ -238,7 +238,7 @@ def test_everything_exported_arrives_equal_through_kills_and_cuts(tmp_path, caps
         wait_until(lambda: not source.alive(), "end of the application", timeout=300)
         world.wait_until_drained()
         assert world.shipper is not None
-        wait_until(lambda: "forwarding" in world.shipper.last_words(), "start of the last shipper", world.shipper)
+        wait_until(lambda: "forwarding" in world.shipper.output.read_text(), "start of the last shipper", world.shipper)
         assert world.shipper.stop() == 0
         with Client(world.data, read_only=True) as log:
             for route in ROUTES:
