@@ -154,7 +154,7 @@ def _of_pipelines(observation: Observation) -> Iterator[Metric]:
         "failed_requests": "Requests that were not.",
         "retried_requests": "Requests that were sent again.",
         "dead_lettered_entries": "Entries that went to the dead letters.",
-        "duplicates_possible": "Entries that were sent again although a former request with them may have arrived.",
+        "duplicates_possible": "Requests that were sent again although a former one may have arrived.",
     }
     for name, text in counters.items():
         counter = CounterMetricFamily(f"comet_shipper_{name}", text, labels=_PLACE)

@@ -64,7 +64,7 @@ class GroupStatus:
         lost: entries that a power cut took.
         rejected_items: items that the collector declined within requests that it took, since the shipper started.
         dead_lettered_items: items that went to the dead letters since the shipper started.
-        duplicates_possible: entries sent again although they may have arrived, since the shipper started.
+        duplicates_possible: requests sent again although they may have arrived, since the shipper started.
         shippers: processes that serve the group.
     """
 

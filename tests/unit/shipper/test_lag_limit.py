@@ -87,7 +87,7 @@ def test_a_destination_that_comes_back_is_protected_again(log, caplog) -> None:
     """As soon as it is well below its limit; nothing was thrown away that retention did not need."""
     caplog.set_level(logging.INFO)
     limit = LagLimit(log, destination(max_lag_bytes=2 * SEGMENT))
-    log.append(SHARD, [ENTRY] * 20)
+    log.append(SHARD, [random.Random(number).randbytes(1000) for number in range(20)])
     limit.apply([TRACES])
     assert not protected(log)
     with Consumer(log, "shipper-central", stream=TRACES) as consumer:
@@ -116,7 +116,7 @@ def test_the_age_of_what_waits_is_a_limit_too(log) -> None:
 
 def test_a_limit_that_is_taken_away_gives_the_protection_back(log) -> None:
     """Also by another process than the one that took it."""
-    log.append(SHARD, [ENTRY] * 20)
+    log.append(SHARD, [random.Random(number).randbytes(1000) for number in range(20)])
     LagLimit(log, destination(max_lag_bytes=1024)).apply([TRACES])
     assert not protected(log)
     LagLimit(log, destination()).apply([TRACES, LOGS])
