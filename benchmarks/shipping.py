@@ -29,12 +29,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.measure import scratch_directory, table
 from comet_otel.streams import Signal, route_of_signal
-from comet_storage import Client, CometConfig, RetentionConfig
+from comet_storage import Client, CometConfig, CompressionConfig, RetentionConfig
 from shipper.delivery.clock import SystemClock
 from shipper.delivery.dead_letters import DeadLetters
 from shipper.delivery.pace import Pace
 from shipper.delivery.pipeline import Pipeline
 from shipper.endpoint import parse_endpoint
+from shipper.sending.grpc_sender import takes_compressed
 from shipper.sending.protocol import create_sender
 from shipper.settings import MAX_REQUEST_BYTES_DEFAULT, DestinationConfig, PacingConfig, SignalConfig
 
@@ -79,9 +80,11 @@ def entry(seed: int) -> bytes:
     return request.SerializeToString()
 
 
-def fill(directory: Path, size: int) -> None:
+def fill(directory: Path, size: int, codec: str) -> None:
     """Write a backlog."""
-    config = CometConfig(retention=RetentionConfig(max_total_size=8 * 1024 * MIB))
+    config = CometConfig(
+        retention=RetentionConfig(max_total_size=8 * 1024 * MIB), compression=CompressionConfig(codec=codec)
+    )
     entries = [entry(seed) for seed in range(ENTRY_KINDS)]
     with Client(directory, config) as client:
         written = number = 0
@@ -169,9 +172,14 @@ def loop(directory: Path, port: int, compression: str) -> dict[str, float]:
     method = channel.unary_unary(ROUTE.grpc_method)
     method(b"")
 
+    if compression == "gzip":
+        takes_compressed(method)
+
     def send(body: bytes) -> int:
-        data = igzip.compress(body, LEVEL) if compression == "gzip" else body
-        method(data, timeout=60.0)
+        if compression == "gzip":
+            method(igzip.compress(body, LEVEL), timeout=60.0, compression=grpc.Compression.Gzip)
+        else:
+            method(body, timeout=60.0)
         return len(body)
 
     begun, used = time.perf_counter(), time.process_time()
@@ -231,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs=4, metavar=("WHAT", "DIRECTORY", "PORT", "COMPRESSION"))
     parser.add_argument("--memory", action="store_true", help="drain 2 GiB and look at the memory")
+    parser.add_argument("--codec", default="zstd", help="how the log compresses what it stores: zstd, none")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     if options.child:
@@ -245,7 +254,7 @@ def main() -> None:
     port = ours.recv()
     with scratch_directory() as scratch:
         directory = scratch / "log"
-        fill(directory, MEMORY_BACKLOG_BYTES if options.memory else BACKLOG_BYTES)
+        fill(directory, MEMORY_BACKLOG_BYTES if options.memory else BACKLOG_BYTES, options.codec)
         if options.memory:
             rows = []
             for compression in ("none", "gzip"):
@@ -266,7 +275,7 @@ def main() -> None:
                 for row in compared(directory, port, compression, options.rounds)
             ]
             table(
-                f"Shipping {BACKLOG_BYTES // MIB} MiB over gRPC, window {WINDOW}, {SHARDS} shards: medians",
+                f"Shipping {BACKLOG_BYTES // MIB} MiB over gRPC, window {WINDOW}, {SHARDS} shards, log {options.codec}",
                 ["compression", "what", "shipper", "ready requests", "ratio", "bound"],
                 rows,
             )

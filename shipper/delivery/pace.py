@@ -52,16 +52,36 @@ class Pace:
     def book(self, size: int) -> float:
         """Book a request of that many bytes, and return when it may go, by the monotonic clock."""
         with self._lock:
-            now = self._clock.monotonic()
-            start = now
-            limit, requests = self._current(), self._config.max_requests_per_second
-            if limit is not None:
-                free_at = max(self._free_at, now - _BURST_SECONDS)
-                start, self._free_at = max(start, free_at), free_at + size / limit
-            if requests is not None:
-                free_at = max(self._request_free_at, now - _BURST_SECONDS)
-                start, self._request_free_at = max(start, free_at), free_at + 1 / requests
-            return start
+            return self._book(size)
+
+    def book_if_free(self, size: int) -> float | None:
+        """Book a request that may go now; None if none may, and `free_at` says when.
+
+        For what is not urgent: it does not stand in the way of what is urgent and comes a moment later.
+        """
+        with self._lock:
+            return self._book(size) if self._free() <= self._clock.monotonic() else None
+
+    def free_at(self) -> float:
+        """Return when the next request may go, by the monotonic clock."""
+        with self._lock:
+            return self._free()
+
+    def _free(self) -> float:
+        limited = self._current() is not None
+        return max(self._free_at if limited else float("-inf"), self._request_free_at)
+
+    def _book(self, size: int) -> float:
+        now = self._clock.monotonic()
+        start = now
+        limit, requests = self._current(), self._config.max_requests_per_second
+        if limit is not None:
+            free_at = max(self._free_at, now - _BURST_SECONDS)
+            start, self._free_at = max(start, free_at), free_at + size / limit
+        if requests is not None:
+            free_at = max(self._request_free_at, now - _BURST_SECONDS)
+            start, self._request_free_at = max(start, free_at), free_at + 1 / requests
+        return start
 
     def succeeded(self, size: int) -> None:
         """Take note of a request that the destination took; a limit grows by it."""

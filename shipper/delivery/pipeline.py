@@ -42,6 +42,9 @@ DISCOVERY_SECONDS: Final = 1.0
 _SLICE_SECONDS: Final = 0.5
 """A request takes no longer than this of what a speed limit gives, so that others need not wait behind it for long."""
 
+_LEAST_PAUSE: Final = 0.001
+"""Shorter ones are only the rounding of times."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -226,14 +229,22 @@ class Pipeline(threading.Thread):
                 request = self._next_request(shard, line, reading)
                 if request is None:
                     continue
-                if request.not_before is None:
-                    request.not_before = self._pace.book(request.size)
-                if request.not_before > now:
-                    pause = min(pause, request.not_before - now)
+                wait = self._book(shard, line, request) - now
+                if wait > 0:
+                    pause = min(pause, max(wait, _LEAST_PAUSE))
                     continue
                 self._send(consumer, line, request)
                 progressed = True
         return pause
+
+    def _book(self, shard: ShardLines, line: Line, request: Request) -> float:
+        """When a request may go. A backlog behind fresh entries takes what is free, and stands in nobody's way."""
+        if request.not_before is None:
+            if line.fresh or shard.fresh is None:
+                request.not_before = self._pace.book(request.size)
+            else:
+                request.not_before = self._pace.book_if_free(request.size)
+        return self._pace.free_at() if request.not_before is None else request.not_before
 
     def _probe(self, consumer: Consumer, now: float) -> float:
         """Send one request, when it is time to, to see whether the destination is well again."""

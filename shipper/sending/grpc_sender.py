@@ -104,7 +104,7 @@ class GrpcSender:
         compression = self._grpc.Compression.NoCompression
         if self._gzip is not None:
             compression = self._grpc.Compression.Gzip
-            if _takes_compressed(method):
+            if takes_compressed(method):
                 body = self._gzip.compress(body, self._config.compression_level)
         call = method.future(body, timeout=self._config.timeout, metadata=metadata, compression=compression)
         with self._lock:
@@ -171,7 +171,7 @@ class GrpcSender:
         )
 
 
-def _takes_compressed(method: Any) -> bool:
+def takes_compressed(method: Any) -> bool:
     """Have a call send messages that are compressed already, which gRPC can do and its Python face has no word for.
 
     Python's own gzip of the gRPC library takes several times as long. Where a release has another inside, it does the
