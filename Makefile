@@ -13,8 +13,12 @@ STAMP := $(VENV)/.installed-$(shell $(PYTHON) -c \
 # What stands in ARGS is handed on to pytest: `make test ARGS="tests/unit -k frame -x"`.
 PYTEST := $(RUN) -m pytest $(ARGS)
 
+# An OpenTelemetry Collector to test against: the one that was named, or the one that `make collector` built.
+OTELCOL_BIN ?= $(lastword $(sort $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/comet-otel/otelcol-*/dist/otelcol)))
+export OTELCOL_BIN
+
 .DEFAULT_GOAL := help
-.PHONY: help all demo test quick check format crash property bench build system-tools venv clean
+.PHONY: help all demo test quick check format crash property bench build collector system-tools venv clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +55,9 @@ bench: $(STAMP) ## Measure appends, reads and syncs against LMDB and os.pwrite; 
 
 build: $(STAMP) ## Build the sdist and the wheel into dist/.
 	$(RUN) -m build --outdir dist
+
+collector: ## Build an OpenTelemetry Collector for the tests, once per machine; needs the Go toolchain.
+	@sh scripts/build-collector.sh
 
 system-tools: ## Install the mkfs programs that some tests use, where that is possible; never fails.
 	@sh scripts/install-test-tools.sh

@@ -136,8 +136,8 @@ class Client(Reporting):
         """
         self._check_open()
         with storage_errors(self.data_dir):
-            for error in self._make_durable(groups=True):
-                raise error
+            if errors := self._make_durable(groups=True):
+                raise errors[0]
 
     def streams(self) -> list[str]:
         """Names of the streams that exist, ``namespace:version``."""
@@ -220,6 +220,26 @@ class Client(Reporting):
             # Whoever made the file, or the directories, may have died before their names were on the disk.
             sync_names(self._door, directory, levels=_STREAM_LEVELS)
 
+    def protect_group(self, stream: str, group: str, *, protect: bool) -> None:
+        """Say whether what a group has still to acknowledge is protected from retention, as it is from the beginning.
+
+        Where it is not, the group's place stands in no one's way: segments go as if it were done with them, and what
+        it had still to get counts as evicted. To be changed at any time, by any client; in effect at once.
+        """
+        self._check_writable()
+        mark = self._layout.unprotected_file(stream, parse_group(group))
+        with storage_errors(self.data_dir):
+            if protect:
+                with contextlib.suppress(FileNotFoundError):
+                    self._door.unlink(mark)
+            elif group in self.groups(stream):
+                self._door.close(self._door.open(mark, write=True, create=True))
+
+    def is_group_protected(self, stream: str, group: str) -> bool:
+        """Whether a group is one whose lag is protected from retention."""
+        with storage_errors(self.data_dir):
+            return parse_group(group) in self._layout.protecting_groups(stream)[0]
+
     def delete_group(self, stream: str, group: str) -> None:
         """Forget a consumer group and its offsets. Consumers of it that are open get AckError."""
         self._check_writable()
@@ -234,6 +254,8 @@ class Client(Reporting):
             with contextlib.suppress(FileNotFoundError):
                 self._door.unlink(path)
                 self._door.sync_directory(directory)
+            with contextlib.suppress(FileNotFoundError):
+                self._door.unlink(self._layout.unprotected_file(stream, group))
             for name in self._names(stream):
                 self._remove_record(name, group)
                 with contextlib.suppress(FileNotFoundError):

@@ -17,7 +17,8 @@ class Endpoint:
     Attributes:
         host: name or address; an IPv6 address without its brackets.
         port: TCP port.
-        path: path of the base URL, with a leading and without a trailing slash, or empty; OTLP/gRPC has no use for it.
+        path: path of the base URL, with a leading and without a trailing slash, or empty; or, of an endpoint that is
+            used as it is, its whole path. OTLP/gRPC has no use for it.
         secure: whether TLS is spoken.
     """
 
@@ -40,12 +41,13 @@ class Endpoint:
         return f"{'https' if self.secure else 'http'}://{self.target}{self.path}"
 
 
-def parse_endpoint(text: str, *, insecure: bool = False) -> Endpoint:
+def parse_endpoint(text: str, *, insecure: bool = False, keep_path: bool = False) -> Endpoint:
     """Read an endpoint: a URL with ``http`` or ``https``, or a bare ``host:port``.
 
     Args:
         text: the endpoint.
         insecure: for an endpoint without scheme, that TLS is not to be spoken; a scheme decides for itself.
+        keep_path: the path is used as it is; an empty one is ``/``.
 
     Raises:
         ValueError: it is not an endpoint; the message is the rule that it breaks.
@@ -66,4 +68,5 @@ def parse_endpoint(text: str, *, insecure: bool = False) -> Endpoint:
         raise ValueError(f"the port must be a number from 1 to {_PORT_MAX}")
     secure = parts.scheme == "https" if has_scheme else not insecure
     default_port = _DEFAULT_PORTS["https" if secure else "http"]
-    return Endpoint(parts.hostname, port or default_port, parts.path.rstrip("/"), secure)
+    path = (parts.path or "/") if keep_path else parts.path.rstrip("/")
+    return Endpoint(parts.hostname, port or default_port, path, secure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -12,9 +13,17 @@ class ShipperError(Exception):
 
 
 class ConfigurationError(ShipperError):
-    """An option or variable is wrong; the message names option, value and rule."""
+    """Settings are wrong; the message names each flag, variable or key, its value and the rule.
+
+    Attributes:
+        problems: a sentence for each.
+    """
 
     exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("; ".join(self.problems))
 
 
 class EnvironmentFailedError(ShipperError):

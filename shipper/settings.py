@@ -1,6 +1,6 @@
 """What the shipper works with: frozen values, already validated, in which every default is resolved.
 
-Nothing here reads a file or a variable; `shipper.configuration` does. Two equal values mean the same behaviour, which is
+Nothing here reads a file or a variable; `shipper.configuration` does. Equal values mean the same behaviour, which is
 how a reload finds out which destinations go on undisturbed. No representation shows a secret.
 """
 

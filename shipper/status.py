@@ -1,6 +1,7 @@
-"""What waits in a log, how old it is, and what was ever lost: the answer of ``comet-shipper status``.
+"""What waits in a log, how old it is, how fast it goes, what was ever lost: the answer of ``comet-shipper status``.
 
-Reads only; neither writers nor a running shipper notice.
+Places and losses are read from the log, whether a shipper runs or not; what only a running shipper knows is asked of
+it. Reads only; neither writers nor a running shipper notice.
 """
 
 from __future__ import annotations
@@ -8,57 +9,94 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
 
-from rich import box
-from rich.table import Table
-
-from comet_otel.streams import ROUTES
+from comet_otel.streams import ROUTES, Signal
+from comet_otel.wire import count_items
 from comet_storage import Client, CometError
 from shipper import data_directory
 from shipper.errors import EnvironmentFailedError
+from shipper.status_socket import ask_shippers
 
-if TYPE_CHECKING:
-    from pathlib import Path
+DEAD_LETTER_STREAM: Final = "deadletter:v1"
+NOT_RUNNING: Final = "no shipper"
+SAMPLE_ENTRIES_MAX: Final = 1000
+"""Entries that are looked into to tell how many items wait; with more waiting, their average stands for the rest."""
 
-    from rich.console import Console
-
-_SIZE_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_LOSSES: Final = ("rejected", "skipped", "evicted", "corrupt", "lost")
+SAMPLE_BYTES_MAX: Final = 8 * 1024 * 1024
+_STATES_BY_NEWS: Final = ("paused", "retrying", "delivering", "starting", "idle", "stopped", "standby")
+"""Where several shippers serve one group: the state that is shown for it is the first of these."""
 
 
 @dataclass(frozen=True)
 class GroupStatus:
-    """One consumer group's place in one stream.
+    """One consumer group's place in one stream, and how its delivery goes.
 
     Attributes:
-        signal: the signal's name.
+        signal: the signal's name; empty where a stream is none of the standard ones and no shipper forwards it.
         stream: the stream.
         group: the group; None where no shipper has ever read the stream, so that everything in it waits.
+        destination: the destination's name; None if no running shipper serves the group.
+        endpoint: where it is sent to; None likewise.
+        state: what the shipper does with it, or ``no shipper``.
+        reason: why it is in that state.
+        since: since when, seconds since 1970; None if no shipper runs.
         pending: entries that the group has still to get.
+        pending_items: spans, log records or data points in them; None if they cannot be counted.
+        pending_items_exact: they were counted; otherwise a sample of the entries stands for all.
         pending_bytes: bytes of them on disk, to the nearest frame.
         oldest_age_seconds: how long ago the oldest of them was written; None if nothing waits.
+        protected: retention spares what is pending; false where the lag is over the destination's limit.
+        bytes_per_second: delivered now, before compression.
+        entries_per_second: delivered now.
+        seconds_to_empty: until nothing is pending, at the present rates; None if that is never, or not known.
+        last_success: when a request was last delivered, seconds since 1970; None if none was.
+        last_error: the last failure's code and message; empty if there was none.
         delivered: entries delivered.
-        rejected: entries that were given up as not deliverable.
+        rejected: entries that went to the dead letters.
         skipped: entries jumped over by an explicit reset.
         evicted: entries that retention deleted before they were delivered.
         corrupt: entries that were damaged on disk.
         lost: entries that a power cut took.
+        rejected_items: items that the collector declined within requests that it took, since the shipper started.
+        dead_lettered_items: items that went to the dead letters since the shipper started.
+        duplicates_possible: requests sent again although they may have arrived, since the shipper started.
+        shippers: processes that serve the group.
     """
 
     signal: str
     stream: str
     group: str | None
+    destination: str | None
+    endpoint: str | None
+    state: str
+    reason: str
+    since: float | None
     pending: int
+    pending_items: int | None
+    pending_items_exact: bool
     pending_bytes: int
     oldest_age_seconds: float | None
+    protected: bool
+    bytes_per_second: float
+    entries_per_second: float
+    seconds_to_empty: float | None
+    last_success: float | None
+    last_error: str
     delivered: int
     rejected: int
     skipped: int
     evicted: int
     corrupt: int
     lost: int
+    rejected_items: int
+    dead_lettered_items: int
+    duplicates_possible: int
+    shippers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -68,11 +106,16 @@ class LogStatus:
     Attributes:
         data_dir: its directory.
         bytes_on_disk: bytes of the blocks of all its files.
+        dead_letters: entries that the dead letters hold.
+        shippers: processes that forward it, each with its version and since when, and with what is wrong with its file
+            of settings, if that could not be taken when it was last read again.
         groups: every group of every stream that holds telemetry.
     """
 
     data_dir: str
     bytes_on_disk: int
+    dead_letters: int
+    shippers: tuple[dict[str, Any], ...]
     groups: tuple[GroupStatus, ...]
 
 
@@ -84,84 +127,121 @@ def read_status(data_dir: Path) -> LogStatus:
     """
     if data_directory.find_log(data_dir) is None:
         raise EnvironmentFailedError(f"there is no log in {data_dir}; has the application written to it yet?")
+    running = ask_shippers(data_dir)
     try:
         with Client(data_dir, read_only=True) as client:
-            existing = client.streams()
-            groups = tuple(
-                _group_status(client, route.signal.value, route.stream, group)
-                for route in ROUTES
-                if route.stream in existing
-                for group in (*client.groups(route.stream),) or (None,)
+            return LogStatus(
+                str(data_dir),
+                client.allocated_bytes(),
+                client.len(DEAD_LETTER_STREAM) if DEAD_LETTER_STREAM in client.streams() else 0,
+                tuple(_shipper(each) for each in running),
+                tuple(_groups(client, running)),
             )
-            return LogStatus(str(data_dir), client.allocated_bytes(), groups)
     except CometError as error:
         raise EnvironmentFailedError(f"cannot read the log in {data_dir}: {error}") from error
 
 
 def to_json(status: LogStatus) -> str:
-    """Return the status for programs; ages in seconds, sizes in bytes."""
+    """Return the status for programs; ages and durations in seconds, times since 1970, sizes in bytes."""
     return json.dumps(dataclasses.asdict(status), indent=2)
 
 
-def print_table(status: LogStatus, console: Console) -> None:
-    """Print the status for people."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("signal", "group"):
-        table.add_column(column)
-    for column in ("pending", "bytes", "oldest", "delivered"):
-        table.add_column(column, justify="right")
-    table.add_column("not delivered")
-    for group in status.groups:
-        losses = ", ".join(f"{getattr(group, name):,} {name}" for name in _LOSSES if getattr(group, name))
-        table.add_row(
-            group.signal,
-            group.group or "(none yet)",
-            f"{group.pending:,}",
-            size_text(group.pending_bytes),
-            "-" if group.oldest_age_seconds is None else age_text(group.oldest_age_seconds),
-            f"{group.delivered:,}",
-            f"[bold red]{losses}[/]" if losses else "-",
-        )
-    console.print(f"{status.data_dir}: {size_text(status.bytes_on_disk)} on disk", highlight=False, soft_wrap=True)
-    if status.groups:
-        console.print(table)
-    else:
-        console.print("no telemetry was written yet")
+def _shipper(observation: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("pid", "version", "started", "config_file", "configuration_error")
+    return {name: observation.get(name) for name in names}
 
 
-def size_text(size: float) -> str:
-    """Return a number of bytes as people read it."""
-    unit = 0
-    while size >= 1024 and unit < len(_SIZE_UNITS) - 1:  # noqa: PLR2004 - the step between two units
-        size /= 1024
-        unit += 1
-    return f"{size:.0f} {_SIZE_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_SIZE_UNITS[unit]}"
+def _groups(client: Client, running: list[dict[str, Any]]) -> list[GroupStatus]:
+    """Return the groups, standard streams first, in the order in which OpenTelemetry names its signals."""
+    reports = [{**report, "pid": each.get("pid")} for each in running for report in each.get("pipelines", ())]
+    standard = {route.stream: route.signal.value for route in ROUTES}
+    existing = client.streams()
+    found = []
+    for stream in (*standard, *(each for each in existing if each not in standard and each != DEAD_LETTER_STREAM)):
+        if stream not in existing:
+            continue
+        groups: list[str | None] = [*client.groups(stream)]
+        if not groups and stream in standard:
+            groups = [None]
+        for group in groups:
+            serving = [report for report in reports if report["group"] == group and report["state"]["stream"] == stream]
+            signal = standard.get(stream) or (serving[0]["state"]["signal"] if serving else "")
+            found.append(_group_status(client, signal, stream, group, serving))
+    return found
 
 
-def age_text(seconds: float) -> str:
-    """Return a duration as people read it, in its two largest units."""
-    minutes, whole_seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole_seconds} s" if minutes else f"{whole_seconds} s"
-
-
-def _group_status(client: Client, signal: str, stream: str, group: str | None) -> GroupStatus:
+def _group_status(
+    client: Client, signal: str, stream: str, group: str | None, serving: list[dict[str, Any]]
+) -> GroupStatus:
     # A group that does not exist has its offsets at the beginning, which is where a new one would start.
     name = group or "status"
     total = client.accounting(stream, name)
     oldest = client.oldest_pending(stream, name)
+    items, exact = _pending_items(client, signal, stream, name, total.pending)
+    shown = min(serving, key=lambda report: _news(report["state"]["state"]), default=None)
+    state = shown["state"] if shown else {}
+    successes = [report["state"]["last_success"] for report in serving if report["state"]["last_success"]]
     return GroupStatus(
         signal=signal,
         stream=stream,
         group=group,
+        destination=state.get("destination"),
+        endpoint=shown["endpoint"] if shown else None,
+        state=state.get("state", NOT_RUNNING),
+        reason=state.get("reason", ""),
+        since=state.get("since"),
         pending=total.pending,
+        pending_items=items,
+        pending_items_exact=exact,
         pending_bytes=client.pending_bytes(stream, name),
         oldest_age_seconds=None if oldest is None else max(0.0, time.time() - oldest / 1e9),
+        protected=group is None or client.is_group_protected(stream, group),
+        bytes_per_second=sum(report["state"]["bytes_per_second"] for report in serving),
+        entries_per_second=max((report["entries_per_second"] for report in serving), default=0.0),
+        seconds_to_empty=shown["seconds_to_empty"] if shown else None,
+        last_success=max(successes, default=None),
+        last_error=state.get("last_error", ""),
         delivered=total.delivered,
-        **{loss: getattr(total, loss) for loss in _LOSSES},
+        rejected=total.rejected,
+        skipped=total.skipped,
+        evicted=total.evicted,
+        corrupt=total.corrupt,
+        lost=total.lost,
+        rejected_items=sum(report["state"]["rejected_items"] for report in serving),
+        dead_lettered_items=sum(report["state"]["dead_lettered_items"] for report in serving),
+        duplicates_possible=sum(report["state"]["duplicates_possible"] for report in serving),
+        shippers=tuple(report["pid"] for report in serving),
     )
+
+
+def _news(state: str) -> int:
+    return _STATES_BY_NEWS.index(state) if state in _STATES_BY_NEWS else len(_STATES_BY_NEWS)
+
+
+def _pending_items(client: Client, signal: str, stream: str, group: str, pending: int) -> tuple[int | None, bool]:
+    """Return how many items wait, and whether they were counted one by one."""
+    if not pending:
+        return 0, True
+    if not signal:
+        return None, False
+    entries = items = size = 0
+    shards = client.shards(stream)
+    share = max(1, SAMPLE_ENTRIES_MAX // len(shards)) if shards else 0
+    complete = True
+    for shard_id in shards:
+        offset = client.shard_stats(stream, shard_id).consumer_offsets.get(group, 0)
+        scan = client.scan(f"{stream}:shard:{shard_id:04d}", offset)
+        for message in islice(scan, share):
+            if size > SAMPLE_BYTES_MAX:
+                complete = False
+                break
+            entries, size = entries + 1, size + len(message.data)
+            try:
+                items += count_items(message.data, Signal(signal))
+            except ValueError:
+                continue  # not an OTLP request: no items, and a dead letter in the end
+        complete = complete and next(scan, None) is None
+    if entries == 0:
+        return None, False
+    exact = complete and entries == pending
+    return (items if exact else round(items * pending / entries)), exact

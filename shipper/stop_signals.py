@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as something that a loop can wait for."""
+"""SIGTERM, SIGINT and SIGHUP as something that a loop can wait for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_RELOAD = signal.SIGHUP
 
 
 class StopSignals:
-    """While entered, the two signals only set a flag and wake `wait`.
+    """While entered, the signals only set a flag and wake `wait`.
 
     They do no more, because a handler runs between any two steps of the main thread, perhaps while it holds the very
     lock that setting an event, or writing a log line, would wait for. Enter it in the main thread.
@@ -26,6 +27,8 @@ class StopSignals:
     def __init__(self) -> None:
         """Prepare; nothing is changed before it is entered."""
         self.received = False
+        """Whether one came that tells to stop."""
+        self._reload = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -33,7 +36,7 @@ class StopSignals:
         self._reader.settimeout(0)
         self._writer.settimeout(0)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._previous = {number: signal.signal(number, self._on_signal) for number in (*_STOP, _RELOAD)}
         return self
 
     def __exit__(
@@ -46,12 +49,20 @@ class StopSignals:
         self._writer.close()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until a signal comes, `wake` is called or the time is over; return whether a signal has come."""
-        if not self.received:
+        """Wait until a signal comes or the time is over; return whether one has come that tells to stop."""
+        if not self.received and not self._reload:
             select.select([self._reader], [], [], seconds)
             with contextlib.suppress(BlockingIOError):
                 self._reader.recv(64)
         return self.received
 
+    def take_reload(self) -> bool:
+        """Return whether a signal to read the settings again has come since this was last asked."""
+        asked, self._reload = self._reload, False
+        return asked
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
-        self.received = True
+        if number == _RELOAD:
+            self._reload = True
+        else:
+            self.received = True

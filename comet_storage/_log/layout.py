@@ -14,6 +14,7 @@ LOG_FILE = "log.json"
 LOG_LOCK = "log.lock"
 GROUP_FILE_PREFIX = "group-"
 GROUP_FILE_SUFFIX = ".json"
+UNPROTECTED_SUFFIX = ".unprotected"
 
 
 class LogLayout:
@@ -39,10 +40,24 @@ class LogLayout:
         """Path of the registration of a consumer group."""
         return f"{self.stream_directory(stream)}/{GROUP_FILE_PREFIX}{group}{GROUP_FILE_SUFFIX}"
 
+    def unprotected_file(self, stream: str, group: str) -> str:
+        """Path of the mark of a group whose lag is not protected from retention."""
+        return f"{self.stream_directory(stream)}/{GROUP_FILE_PREFIX}{group}{UNPROTECTED_SUFFIX}"
+
     def groups(self, stream: str) -> list[str]:
         """Names of the groups registered for a stream, sorted."""
-        prefix, suffix = GROUP_FILE_PREFIX, GROUP_FILE_SUFFIX
+        return self._marked(self._names(self.stream_directory(stream)), GROUP_FILE_SUFFIX)
+
+    def protecting_groups(self, stream: str) -> tuple[list[str], bool]:
+        """Names of those whose lag is protected from retention, and whether there are others."""
         names = self._names(self.stream_directory(stream))
+        groups, unprotected = self._marked(names, GROUP_FILE_SUFFIX), set(self._marked(names, UNPROTECTED_SUFFIX))
+        protecting = [group for group in groups if group not in unprotected]
+        return protecting, len(protecting) < len(groups)
+
+    @staticmethod
+    def _marked(names: list[str], suffix: str) -> list[str]:
+        prefix = GROUP_FILE_PREFIX
         return sorted(n[len(prefix) : -len(suffix)] for n in names if n.startswith(prefix) and n.endswith(suffix))
 
     def shards(self, stream: str) -> list[int]:

@@ -14,6 +14,8 @@ from comet_storage._shard.group_file import read_group_record
 from comet_storage.errors import CometError
 from comet_storage.names import ShardName, parse_stream
 
+_NOTHING_WANTED = 1 << 63
+"""Above every entry number."""
 _FEW_FILES = 4
 """Names that were listed earlier are used until so many are left: only the front of a shard goes, and meanwhile more
 may have come behind."""
@@ -31,7 +33,7 @@ class Survey:
     def shards(self, rules: Rules) -> Iterator[ShardFacts]:
         """Every shard of the log."""
         for stream in self._layout.streams():
-            groups = self._layout.groups(stream)
+            groups = self._layout.protecting_groups(stream)
             namespace, version = parse_stream(stream)
             for shard_id in self._layout.shards(stream):
                 try:
@@ -41,16 +43,17 @@ class Survey:
                     continue
                 yield facts
 
-    def shard(self, name: ShardName, rules: Rules, groups: list[str] | None = None) -> ShardFacts:
-        """One shard."""
-        if groups is None:
-            groups = self._layout.groups(name.stream)
+    def shard(self, name: ShardName, rules: Rules, groups: tuple[list[str], bool] | None = None) -> ShardFacts:
+        """One shard; ``groups`` are those of its stream that protect their lag, and whether there are others."""
+        protecting, others = self._layout.protecting_groups(name.stream) if groups is None else groups
+        # Where no group protects anything, nothing is wanted; that is not the same as a stream without groups.
+        default = _NOTHING_WANTED if others else None
         names = self._names(name, rules.min_files)
         return ShardFacts(
             key=name,
             priority=rules.priorities.get(name.stream, 0),
             files=len(names),
-            acknowledged=min((self.record(name, group).offset for group in groups), default=None),
+            acknowledged=min((self.record(name, group).offset for group in protecting), default=default),
             sealed=self._sealed(name, names),
             size=self._size(name, names) if rules.max_shard_size is not None else 0,
         )

@@ -94,6 +94,7 @@ class Progress:
         self._reason, self._code = "", ""
         self._since = clock.wall()
         self._failing_since: float | None = None
+        self._told: set[tuple[State, str]] = set()
         self._last_success: float | None = None
         self._last_error = ""
         self._rate, self._rate_at = 0.0, clock.monotonic()
@@ -183,16 +184,19 @@ class Progress:
             self._logger.info("%s: delivering", self._title)
 
     def _enter(self, state: State, reason: str, code: str) -> bool:
-        """Change the state; return whether it is another one, or has another reason."""
+        """Change the state; return whether it is another one, or has a reason that this outage did not have before."""
         with self._lock:
-            changed = (state, code) != (self._state, self._code)
+            changed = (state, code) != (self._state, self._code) and (state, code) not in self._told
             # From idle to delivering and back is no news, nor is another word for the same trouble.
             if state != self._state:
                 self._since = self._clock.wall()
             if state in {"retrying", "paused"}:
                 self._failing_since = self._failing_since or self._clock.wall()
+                # A name with two addresses, of which each fails in its own way, fails by turns.
+                self._told.add((state, code))
             elif state in _WORKING:
                 self._failing_since = None
+                self._told.clear()
             self._state, self._reason, self._code = state, reason, code
             return changed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from demo.telemetry import LEDGER_VARIABLE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from comet_storage import Accounting
     from demo.report import SignalReport
 
 GROUP = "shipper"
@@ -42,6 +44,13 @@ class Node:
         wait_until(lambda: "begun" in application.last_words(), "first round", application)
         return application
 
+    def another(self, name: str) -> Node:
+        """Return the same node towards another collector, which is started by itself."""
+        other = copy.copy(self)
+        other.received = self.received.with_name(f"received-{name}.jsonl")
+        other.grpc_port, other.http_port = free_port(), free_port()
+        return other
+
     def start_collector(self, *arguments: str) -> Child:
         """Start the collector and wait until it listens."""
         collector = self._processes.start(
@@ -65,6 +74,15 @@ class Node:
             ],
         )
 
+    def start_configured_shipper(self, configuration: Path, **environment: str) -> Child:
+        """Start the shipper with a file of settings."""
+        return self._processes.start("shipper", ["shipper", "run", "--config", str(configuration)], environment)
+
+    def accounting(self, group: str = GROUP) -> dict[str, Accounting]:
+        """Return what became of every entry of each signal, for a group."""
+        with Client(self.data, read_only=True) as log:
+            return {route.signal.value: log.accounting(route.stream, group) for route in ROUTES}
+
     def wait_until_pending(self, shipper: Child | None = None) -> None:
         """Wait until all three signals are in the log and the shipper's group has something to deliver."""
 
@@ -74,11 +92,11 @@ class Node:
 
         wait_until(pending, "something pending", shipper)
 
-    def wait_until_drained(self, shipper: Child) -> None:
+    def wait_until_drained(self, shipper: Child, group: str = GROUP) -> None:
         """Wait until everything in the log is delivered."""
         with Client(self.data, read_only=True) as log:
             wait_until(
-                lambda: all(log.accounting(route.stream, GROUP).pending == 0 for route in ROUTES),
+                lambda: all(log.accounting(route.stream, group).pending == 0 for route in ROUTES),
                 "empty backlog",
                 shipper,
             )
