@@ -7,6 +7,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shipper.errors import EnvironmentFailedError
+from shipper.memory import keep_buffers
 
 if TYPE_CHECKING:
     from comet_otel.streams import Route
@@ -39,6 +40,7 @@ def create_sender(config: SignalConfig) -> Sender:
     Raises:
         EnvironmentFailedError: a package that it needs is not installed.
     """
+    keep_buffers()  # before the first thread that sends
     # Imported here, because each needs a package that the other, and `comet-shipper status`, can do without.
     if config.protocol == "grpc":
         from shipper.sending.grpc_sender import GrpcSender  # noqa: PLC0415
