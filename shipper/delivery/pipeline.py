@@ -131,8 +131,8 @@ class Pipeline(threading.Thread):
         self._progress.enter("stopped")
 
     def _finish(self) -> None:
-        """Wait for what is under way, and acknowledge what was taken of it."""
-        while self._in_flight and not self._abandoned.is_set():
+        """Wait for what is under way, and acknowledge what was taken of it; send what is left of begun entries."""
+        while not self._abandoned.is_set() and (self._send_begun() or self._in_flight):
             if not self._completed:
                 self._clock.wait(self._wake, POLL_SECONDS)
                 self._wake.clear()
@@ -267,6 +267,18 @@ class Pipeline(threading.Thread):
         self._send(consumer, line, request)
         return POLL_SECONDS
 
+    def _send_begun(self) -> bool:
+        """Send the pieces that are left of entries of which some were taken; return whether there are any."""
+        if self._consumer is None or self._outage.under_way:
+            return False
+        begun = [line for _, line in self._lines() if line.queue and line.queue[0].begun]
+        for line in begun:
+            request = line.queue[0]
+            request.not_before = request.not_before or self._pace.book(request.size)
+            if not line.under_way and request.not_before <= self._clock.monotonic():
+                self._send(self._consumer, line, request)
+        return bool(begun)
+
     def _send(self, consumer: Consumer, line: Line, request: Request) -> None:
         line.queue.remove(request)
         line.under_way.append(request)
@@ -314,6 +326,8 @@ class Pipeline(threading.Thread):
             self._close_consumer()
             return
         if reaction.success:
+            if request.pieces is not None:
+                request.pieces.begun = True
             if self._outage.under_way:
                 self._outage.over()
                 self._pace.back_after_outage()

@@ -21,10 +21,12 @@ class Pieces:
     Attributes:
         left: pieces that have still to be delivered or given up.
         refused: whether any was given up.
+        begun: whether any was taken, so that it would be sent twice if the others were not sent by this process.
     """
 
     left: int
     refused: bool = False
+    begun: bool = False
 
 
 @dataclass(eq=False)
@@ -70,6 +72,11 @@ class Request:
     def size(self) -> int:
         """Bytes of it, before what its entries have in common is left out."""
         return len(self.payload) if self.payload is not None else sum(len(message.data) for message in self.messages)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is a piece of an entry of which another piece was taken."""
+        return self.pieces is not None and self.pieces.begun
 
     def id(self, log_id: str, stream: str) -> str:
         """Return what names exactly these bytes, in this process and any later one."""

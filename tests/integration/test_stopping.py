@@ -31,8 +31,8 @@ def test_a_signal_stops_a_delivering_shipper_and_loses_nothing(node, number) -> 
     """In the middle of the backlog; the next run delivers the rest, and nothing twice."""
     application = node.start_application(rounds=400)
     wait_until(lambda: not application.alive(), "end of the application")
-    node.start_collector("--work-seconds", "0.2")
-    shipper = node.start_shipper("--max-request-bytes", "32 KiB")
+    node.start_collector("--work-seconds", "0.05")
+    shipper = node.start_shipper("--max-request-bytes", "2048")
     node.wait_until_received(3, shipper)
     begin = time.monotonic()
     assert shipper.signal(number) == 0

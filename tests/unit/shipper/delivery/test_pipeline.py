@@ -302,3 +302,41 @@ def test_a_shard_whose_requests_fail_does_not_hold_up_the_others(client) -> None
         healed.set()
         until(lambda: client.accounting("traces:v1", GROUP).pending == 0)
     assert sorted(span_names(sender.delivered)) == sorted(names)
+
+
+def test_a_stop_finishes_an_entry_of_which_pieces_were_taken(client) -> None:
+    """Else they would be sent twice; of the entries behind it nothing is sent any more."""
+    for entry in range(3):
+        client.append(SHARD, [span_request(*(f"{entry}-{number}" for number in range(20)), padding=200)])
+    first_arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(body: bytes) -> Outcome:
+        first_arrived.set()
+        assert go_on.wait(LIMIT)
+        return Delivered()
+
+    sender = ScriptedSender(answer)
+    with pipeline(client, sender, destination(max_request_bytes=1024)) as made:
+        assert first_arrived.wait(LIMIT)
+        made._stopping.set()
+        go_on.set()
+        made.join(LIMIT)
+    assert span_names(sender.delivered) == [f"0-{number}" for number in range(20)]
+    assert (client.accounting("traces:v1", GROUP).delivered, client.accounting("traces:v1", GROUP).pending) == (1, 2)
+
+
+def test_a_stop_does_not_finish_what_the_destination_does_not_take(client) -> None:
+    """An outage ends the attempt; the entry stays, whole."""
+    client.append(SHARD, [span_request(*(str(number) for number in range(20)), padding=200)])
+    arrived = threading.Event()
+
+    def answer(body: bytes) -> Outcome:
+        if len(sender.bodies) < 3:
+            return Delivered()
+        arrived.set()
+        return Retry("UNAVAILABLE", "")
+
+    sender = ScriptedSender(answer)
+    with pipeline(client, sender, destination(max_request_bytes=1024)):
+        assert arrived.wait(LIMIT)
+    assert client.accounting("traces:v1", GROUP).pending == 1
