@@ -10,6 +10,7 @@ from benchmarks import (
     durability,
     open_scaling,
     processes,
+    shipping,
     stalled_disk,
     tail_latency,
     zero_copy,
@@ -28,6 +29,7 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     backlog.main()
+    shipping.main()
 
 
 if __name__ == "__main__":
