@@ -134,16 +134,12 @@ class Consumer:
             InvalidArgumentError, ClosedError, UnsupportedFormatError, StorageIOError: as :meth:`read`.
         """
         shard_numbers([shard])
-        whole_number("entry", entry)
-        whole_number("count", count)
-        whole_number("max_bytes", max_bytes)
-        with self._lock:
+        for name, value in (("entry", entry), ("count", count), ("max_bytes", max_bytes)):
+            whole_number(name, value)
+        with self._lock, storage_errors(self._client.data_dir):
             self._check_open()
             cursor = self._cursor(shard) if count > 0 else None
-            if cursor is None:
-                return []
-            with storage_errors(self._client.data_dir):
-                return cursor.read(count, max_bytes, start=entry)[0]
+            return [] if cursor is None else cursor.read(count, max_bytes, start=entry)[0]
 
     def position(self, shard: int) -> ShardPosition | None:
         """Where the group is in a shard; None while another consumer has it, or it does not exist. Leases it if free.
@@ -153,14 +149,12 @@ class Consumer:
             StorageIOError: the disk refused.
         """
         shard_numbers([shard])
-        with self._lock:
+        with self._lock, storage_errors(self._client.data_dir):
             self._check_open()
-            cursor = self._cursor(shard)
-            if cursor is None:
+            if (cursor := self._cursor(shard)) is None:
                 return None
-            with storage_errors(self._client.data_dir):
-                record = cursor.tracker.record
-                return ShardPosition(record.offset, cursor.reader.next_number(), len(record.ranges))
+            record = cursor.tracker.record
+            return ShardPosition(record.offset, cursor.reader.next_number(), len(record.ranges))
 
     def process(
         self,

@@ -43,7 +43,8 @@ class Line:
         suspects: requests of one entry that were rejected; whether they or the destination is to blame will be seen.
         position: the entry number to read next, where it is not the group's offset.
         not_before: when the line may go on after its own trouble, by the monotonic clock.
-        failures: tries in a row that failed.
+        failures: outages in a row in which it failed, while others ended them.
+        failed_in: the last of them.
         last_try: when it was last tried.
     """
 
@@ -57,6 +58,7 @@ class Line:
         self.position = position
         self.not_before = float("-inf")
         self.failures = 0
+        self.failed_in = 0
         self.last_try = float("-inf")
         self.noticed: float | None = None
 

@@ -18,6 +18,7 @@ class Outage:
         under_way: the last request that came back was not taken, so that a single one goes out as a probe.
         refused: it is held up because one request after the other was rejected.
         next_try: when the next probe goes, by the monotonic clock.
+        number: which outage it is, or was.
     """
 
     def __init__(self, config: RetryConfig) -> None:
@@ -25,6 +26,7 @@ class Outage:
         self.under_way = False
         self.refused = False
         self.next_try = float("-inf")
+        self.number = 0
         self._retry = Backoff(config.first, config.longest)
         self._pause = Backoff(config.first, config.pause_longest)
         self._line = Backoff(config.first, config.longest)
@@ -35,12 +37,13 @@ class Outage:
         pause = self._retry.pause(outcome.after) if isinstance(outcome, Retry) else self._pause.pause()
         # Several that were under way come back at once: the longest wish counts.
         self.next_try = max(self.next_try, now + pause) if self.under_way else now + pause
+        self.number += not self.under_way
         self.under_way = True
         self.refused = refused
         return outcome, self.next_try - now
 
     def line_pause(self, failures: int) -> float:
-        """Return the seconds that a line waits after its own failures in a row, while others go on."""
+        """Return the seconds that a line waits that failed in so many outages in a row, while others go on."""
         self._line.succeeded()
         pause = 0.0
         for _ in range(min(failures, _GROWN)):

@@ -337,8 +337,10 @@ class Pipeline(threading.Thread):
             line.failures, line.not_before = 0, float("-inf")
             self._clear_suspects(consumer)
         elif reaction.failure is not None:
-            line.failures += 1
             pause = self._outage.failed(reaction.failure, now, refused=reaction.refused)
+            if line.failed_in != self._outage.number:
+                line.failed_in = self._outage.number
+                line.failures += 1
             line.not_before = now + self._outage.line_pause(line.failures)
             self._window = 1
             self._progress.trouble("retrying" if isinstance(reaction.failure, Retry) else "paused", *pause)

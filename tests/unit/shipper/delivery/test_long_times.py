@@ -80,7 +80,7 @@ def test_nothing_is_held_up_without_a_slow_start(client) -> None:
         pacing=PacingConfig(slow_start=False), max_request_bytes=100_000, retry={"first": 0.5, "longest": 30.0}
     )
     drain(client, sender, config, clock=clock, crew=InlineCrew())
-    after = [at for at, size in tries if at >= tries[0][0] + HOUR]
+    after = [at for at, _ in tries if at >= tries[0][0] + HOUR]
     assert after[-1] - after[0] < 2.0
 
 
