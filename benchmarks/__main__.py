@@ -8,6 +8,7 @@ from benchmarks import (
     compression,
     consume,
     durability,
+    encoding,
     open_scaling,
     processes,
     shipping,
@@ -30,6 +31,7 @@ def main() -> None:
     zero_copy.main()
     backlog.main()
     shipping.main()
+    encoding.main()
 
 
 if __name__ == "__main__":

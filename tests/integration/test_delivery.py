@@ -89,22 +89,6 @@ def test_nothing_acknowledged_is_lost_when_applications_are_killed(node) -> None
     node.assert_nothing_lost()
 
 
-def test_a_second_shipper_stands_by_and_takes_over(node) -> None:
-    """Started by accident, it doubles nothing; when the first one dies, it goes on."""
-    application = node.start_application()
-    node.start_collector()
-    first = node.start_shipper()
-    node.wait_until_received(5, first)
-    second = node.start_shipper()
-    node.wait_until_received(10, first)
-    first.kill()
-    node.wait_until_received(10, second)
-    assert application.stop() == 0
-    node.wait_until_drained(second)
-    assert second.stop() == 0
-    node.assert_nothing_lost(duplicates=True)
-
-
 def test_once_delivers_the_backlog_and_exits(node) -> None:
     """With exit code 0, after which nothing is pending."""
     application = node.start_application(rounds=100)

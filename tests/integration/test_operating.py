@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from demo.processes import HOST, Child, free_port, wait_until
+from shipper.status import read_status, to_json
 from tests.integration.node import Node
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -33,17 +33,22 @@ def ask(port: int, path: str) -> tuple[int, str]:
 
 def status_of(data_dir: Path) -> dict:
     """Return what `comet-shipper status --json` says."""
-    command = [sys.executable, "-m", "shipper", "status", "--data-dir", str(data_dir), "--json"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return json.loads(result.stdout)
+    return json.loads(to_json(read_status(data_dir)))
 
 
-def write_settings(file: Path, node: Node, destinations: dict[str, Node | int], top: str = "", each: str = "") -> Path:
-    """Write a file of settings with destinations at the nodes' collectors, or at ports."""
+def write_settings(
+    file: Path,
+    node: Node,
+    destinations: Mapping[str, Node | int],
+    top: str = "",
+    of_one: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a file of settings with destinations at the nodes' collectors, or at ports, some with a setting more."""
     parts = [f'data_dir = "{node.data}"\n{top}\n']
     for name, where in destinations.items():
         port = where if isinstance(where, int) else where.grpc_port
-        parts.append(f'[destination.{name}]\nendpoint = "http://{HOST}:{port}"\n{each}\n')
+        more = (of_one or {}).get(name, "")
+        parts.append(f'[destination.{name}]\nendpoint = "http://{HOST}:{port}"\n{more}\n')
         parts.append(f"[destination.{name}.retry]\nlongest = 0.5\n")
     file.write_text("".join(parts))
     return file
@@ -60,61 +65,64 @@ def said(shipper: Child, text: str) -> bool:
     return text in shipper.output.read_text()
 
 
-def test_a_dead_destination_neither_blocks_nor_doubles_the_others(node, tmp_path) -> None:
-    """Each has its own place in the log; when the dead one comes back, it gets everything once."""
+def test_a_dead_destination_neither_blocks_nor_doubles_the_others_and_the_status_says_so(node, tmp_path) -> None:
+    """Each has its own place in the log, state and reason; when the dead one is back, it gets everything once."""
     late = node.another("late")
     node.start_collector()
     settings = write_settings(tmp_path / "shipper.toml", node, {"central": node, "late": late})
     shipper = node.start_configured_shipper(settings)
-    end_of_application(node, 200)
+    end_of_application(node, 100)
     node.wait_until_drained(shipper, "shipper-central")
     node.assert_nothing_lost()
     assert all(found.pending == found.total > 0 for found in node.accounting("shipper-late").values())
+
+    def groups() -> dict[tuple[str, str], dict]:
+        return {(each["signal"], each["group"]): each for each in status_of(node.data)["groups"]}
+
+    wait_until(lambda: groups()["traces", "shipper-late"]["state"] == "retrying", "state", shipper)
+    found = groups()
+    good, bad = found["traces", "shipper-central"], found["traces", "shipper-late"]
+    assert (good["destination"], good["shippers"], good["pending"]) == ("central", [shipper.pid], 0)
+    assert good["state"] in {"idle", "delivering"}
+    assert good["last_success"] > 0
+    assert (bad["pending_items"], bad["pending_items_exact"]) == (100, True)
+    assert "UNAVAILABLE" in bad["reason"]
+    assert bad["last_success"] is None
+    assert bad["oldest_age_seconds"] > 0
+
     late.start_collector()
     node.wait_until_drained(shipper, "shipper-late")
     assert shipper.stop() == 0
     node.assert_nothing_lost()
     late.assert_nothing_lost()
+    assert list(node.data.glob("*.sock")) == []
+    after = status_of(node.data)
+    assert after["shippers"] == []
+    assert {each["state"] for each in after["groups"]} == {"no shipper"}
 
 
-def test_a_reload_changes_one_destination_and_leaves_the_other_alone(node, tmp_path) -> None:
-    """In the middle of delivery: nothing is lost, nothing is sent twice, and the change is in effect."""
-    moved = node.another("moved")
-    node.start_collector("--work-seconds", "0.02")
-    moved.start_collector()
+def test_reloads_in_the_middle_of_delivery_lose_and_double_nothing(node, tmp_path) -> None:
+    """Neither for a destination that changes while it delivers, nor for one that moves, nor for one that stays."""
+    moved, changed = node.another("moved"), node.another("changed")
+    for each in (node, moved, changed):
+        each.start_collector("--work-seconds", "0.02")
     file = tmp_path / "shipper.toml"
-    shipper = node.start_configured_shipper(write_settings(file, node, {"stays": node, "moves": free_port()}))
+    begin = {"stays": node, "changes": changed, "moves": free_port()}
+    shipper = node.start_configured_shipper(write_settings(file, node, begin))
     application = node.start_application()
-    node.wait_until_received(5, shipper)
+    changed.wait_until_received(3, shipper)
     for number in range(3):
-        write_settings(file, node, {"stays": node, "moves": moved}, top=f"shutdown_timeout = {5 + number}")
+        write_settings(file, node, {**begin, "moves": moved}, of_one={"changes": f"window = {number + 1}"})
         os.kill(shipper.pid, signal.SIGHUP)
         wait_until(lambda n=number: shipper.output.read_text().count('again",') > n, "reload", shipper)
-        node.wait_until_received(3, shipper)
+        changed.wait_until_received(3, shipper)
     moved.wait_until_received(3, shipper)
     assert application.stop() == 0
-    node.wait_until_drained(shipper, "shipper-stays")
-    node.wait_until_drained(shipper, "shipper-moves")
+    for name in begin:
+        node.wait_until_drained(shipper, f"shipper-{name}")
     assert shipper.stop() == 0
-    node.assert_nothing_lost()
-    moved.assert_nothing_lost()
-
-
-def test_destinations_that_change_while_they_deliver_lose_and_double_nothing(node, tmp_path) -> None:
-    """What is in flight is finished and acknowledged before the new settings begin."""
-    node.start_collector("--work-seconds", "0.02")
-    file = tmp_path / "shipper.toml"
-    shipper = node.start_configured_shipper(write_settings(file, node, {"central": node}))
-    application = node.start_application()
-    node.wait_until_received(5, shipper)
-    for number in range(4):
-        write_settings(file, node, {"central": node}, each=f"window = {number + 1}")
-        os.kill(shipper.pid, signal.SIGHUP)
-        node.wait_until_received(4, shipper)
-    assert application.stop() == 0
-    node.wait_until_drained(shipper, "shipper-central")
-    assert shipper.stop() == 0
-    node.assert_nothing_lost()
+    for each in (node, moved, changed):
+        each.assert_nothing_lost()
 
 
 def test_an_invalid_new_file_keeps_the_old_settings_and_says_so(node, tmp_path) -> None:
@@ -125,14 +133,14 @@ def test_an_invalid_new_file_keeps_the_old_settings_and_says_so(node, tmp_path) 
     shipper = node.start_configured_shipper(write_settings(file, node, {"central": node}, top))
     end_of_application(node, 20)
     node.wait_until_drained(shipper, "shipper-central")
-    write_settings(file, node, {"central": node}, top, each="windoww = 3")
+    write_settings(file, node, {"central": node}, top, {"central": "windoww = 3"})
     os.kill(shipper.pid, signal.SIGHUP)
     wait_until(lambda: said(shipper, "did you mean 'window'?"), "complaint", shipper)
     assert "comet_shipper_configuration_ok 0.0" in ask(port, "/metrics")[1]
     assert "windoww" in status_of(node.data)["shippers"][0]["configuration_error"]
     end_of_application(node, 20)
     node.wait_until_drained(shipper, "shipper-central")
-    write_settings(file, node, {"central": node}, f'{top}\nlog_format = "text"', each="window = 3")
+    write_settings(file, node, {"central": node}, f'{top}\nlog_format = "text"', {"central": "window = 3"})
     os.kill(shipper.pid, signal.SIGHUP)
     wait_until(lambda: "comet_shipper_configuration_ok 1.0" in ask(port, "/metrics")[1], "recovery", shipper)
     assert status_of(node.data)["shippers"][0]["configuration_error"] == ""
@@ -182,51 +190,6 @@ def sorted_labels(line: str) -> str:
     return f"{name}{brace}{','.join(sorted(labels.split(',')))}{end}{value}" if brace else line
 
 
-def test_status_tells_from_another_terminal_what_only_the_shipper_knows(node, tmp_path) -> None:
-    """State, reason, rate and last success of each destination, beside what the log says; and who runs."""
-    late = node.another("late")
-    node.start_collector()
-    settings = write_settings(tmp_path / "shipper.toml", node, {"central": node, "late": late})
-    shipper = node.start_configured_shipper(settings)
-    end_of_application(node, 100)
-    node.wait_until_drained(shipper, "shipper-central")
-
-    def groups() -> dict[tuple[str, str], dict]:
-        return {(each["signal"], each["group"]): each for each in status_of(node.data)["groups"]}
-
-    wait_until(lambda: groups()["traces", "shipper-late"]["state"] == "retrying", "state", shipper)
-    found = groups()
-    good, bad = found["traces", "shipper-central"], found["traces", "shipper-late"]
-    assert (good["destination"], good["shippers"], good["pending"]) == ("central", [shipper.pid], 0)
-    assert good["state"] in {"idle", "delivering"}
-    assert good["last_success"] > 0
-    assert (bad["pending_items"], bad["pending_items_exact"]) == (100, True)
-    assert "UNAVAILABLE" in bad["reason"]
-    assert bad["last_success"] is None
-    assert bad["oldest_age_seconds"] > 0
-    assert shipper.stop() == 0
-    assert list(node.data.glob("*.sock")) == []
-    after = status_of(node.data)
-    assert after["shippers"] == []
-    assert {each["state"] for each in after["groups"]} == {"no shipper"}
-
-
-def test_the_socket_of_a_killed_shipper_is_no_obstacle(node) -> None:
-    """It is ignored, and removed by the next shipper."""
-    node.start_collector()
-    end_of_application(node, 10)
-    shipper = node.start_shipper()
-    node.wait_until_drained(shipper)
-    wait_until(lambda: bool(status_of(node.data)["shippers"]), "shipper in the status", shipper)
-    shipper.kill()
-    assert len(list(node.data.glob("*.sock"))) == 1
-    assert status_of(node.data)["shippers"] == []
-    shipper = node.start_shipper()
-    wait_until(lambda: len(status_of(node.data)["shippers"]) == 1, "shipper in the status", shipper)
-    assert len(list(node.data.glob("*.sock"))) == 1
-    assert shipper.stop() == 0
-
-
 def test_a_second_shipper_stands_by_in_its_status_and_takes_over(node) -> None:
     """The status shows who delivers; readiness of the one that stands by is fine."""
     application = node.start_application()
@@ -242,6 +205,13 @@ def test_a_second_shipper_stands_by_in_its_status_and_takes_over(node) -> None:
     assert shown["state"] in {"idle", "delivering"}
     first.kill()
     node.wait_until_received(10, second)
+    # What the killed one left behind is no obstacle, and the next that starts removes it.
+    assert [each["pid"] for each in status_of(node.data)["shippers"]] == [second.pid]
+    assert len(list(node.data.glob("*.sock"))) == 2
+    third = node.start_shipper()
+    wait_until(lambda: len(status_of(node.data)["shippers"]) == 2, "third shipper in the status", third)
+    assert len(list(node.data.glob("*.sock"))) == 2
+    assert third.stop() == 0
     assert application.stop() == 0
     node.wait_until_drained(second)
     assert second.stop() == 0
@@ -299,27 +269,14 @@ def test_systemd_is_told_of_start_reload_life_and_stop(node, tmp_path) -> None:
 
 
 def test_log_lines_are_json_where_nobody_reads_them_and_text_where_asked_for(node) -> None:
-    """Each JSON line is an object with time, level and message, and with the destination as a fact of its own."""
-    end_of_application(node, 10)
-    shipper = node.start_shipper()
-    wait_until(lambda: said(shipper, "cannot deliver"), "failure", shipper)
-    assert shipper.stop() == 0
-    lines = [json.loads(line) for line in shipper.output.read_text().splitlines()]
+    """Each JSON line is an object with time, level and message. A hang-up without a file to read changes nothing."""
+    shippers = [node.start_shipper(), node.start_shipper("--log-format", "text")]
+    for shipper in shippers:
+        wait_until(lambda s=shipper: said(s, "waiting for a log"), "line about waiting", shipper)
+        os.kill(shipper.pid, signal.SIGHUP)
+        wait_until(lambda s=shipper: said(s, "there is no configuration file"), "line about the file", shipper)
+        assert shipper.stop() == 0
+    lines = [json.loads(line) for line in shippers[0].output.read_text().splitlines()]
     assert all({"time", "level", "message"} <= set(line) for line in lines)
     assert lines[-1]["message"] == "stopped: a signal came"
-    text = node.start_shipper("--log-format", "text")
-    wait_until(lambda: said(text, "cannot deliver"), "failure", text)
-    assert text.stop() == 0
-    assert " INFO stopped: a signal came" in text.last_words()
-
-
-def test_a_hang_up_without_a_file_changes_nothing(node) -> None:
-    """There is nothing to read again, and no reason to end."""
-    node.start_collector()
-    shipper = node.start_shipper()
-    wait_until(lambda: said(shipper, "waiting for a log"), "line about waiting", shipper)
-    os.kill(shipper.pid, signal.SIGHUP)
-    wait_until(lambda: said(shipper, "there is no configuration file"), "line about the file", shipper)
-    end_of_application(node, 10)
-    node.wait_until_drained(shipper)
-    assert shipper.stop() == 0
+    assert " INFO stopped: a signal came" in shippers[1].last_words()

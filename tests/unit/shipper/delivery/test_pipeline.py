@@ -284,26 +284,6 @@ def test_new_entries_and_new_shards_are_noticed(client) -> None:
             until(lambda number=number: f"span {number}" in span_names(sender.delivered))
 
 
-def test_a_shard_whose_requests_fail_does_not_hold_up_the_others(client) -> None:
-    """It waits longer and longer by itself, and goes on when it can."""
-    names = fill(client, 300, shards=3)
-    healed = threading.Event()
-
-    def answer(body: bytes) -> Outcome:
-        stuck = int(span_names([body])[0].split()[1]) % 3 == 1
-        return Retry("DEADLINE_EXCEEDED", "") if stuck and not healed.is_set() else Delivered()
-
-    sender = ScriptedSender(answer)
-    config = destination(max_request_bytes=500, retry={"first": 0.01, "longest": 0.5})
-    with pipeline(client, sender, config) as made:
-        others = {name for name in names if int(name.split()[1]) % 3 != 1}
-        until(lambda: set(span_names(sender.delivered)) == others)
-        assert made.state().retried_requests < 60
-        healed.set()
-        until(lambda: client.accounting("traces:v1", GROUP).pending == 0)
-    assert sorted(span_names(sender.delivered)) == sorted(names)
-
-
 def test_a_stop_finishes_an_entry_of_which_pieces_were_taken(client) -> None:
     """Else they would be sent twice; of the entries behind it nothing is sent any more."""
     for entry in range(3):
@@ -340,3 +320,23 @@ def test_a_stop_does_not_finish_what_the_destination_does_not_take(client) -> No
     with pipeline(client, sender, destination(max_request_bytes=1024)):
         assert arrived.wait(LIMIT)
     assert client.accounting("traces:v1", GROUP).pending == 1
+
+
+def test_a_shard_whose_requests_fail_does_not_hold_up_the_others(client) -> None:
+    """It waits longer and longer by itself, and goes on when it can."""
+    names = fill(client, 300, shards=3)
+    healed = threading.Event()
+
+    def answer(body: bytes) -> Outcome:
+        stuck = int(span_names([body])[0].split()[1]) % 3 == 1
+        return Retry("DEADLINE_EXCEEDED", "") if stuck and not healed.is_set() else Delivered()
+
+    sender = ScriptedSender(answer)
+    config = destination(max_request_bytes=500, retry={"first": 0.01, "longest": 0.5})
+    with pipeline(client, sender, config) as made:
+        others = {name for name in names if int(name.split()[1]) % 3 != 1}
+        until(lambda: set(span_names(sender.delivered)) == others)
+        assert made.state().retried_requests < 60
+        healed.set()
+        until(lambda: client.accounting("traces:v1", GROUP).pending == 0)
+    assert sorted(span_names(sender.delivered)) == sorted(names)
