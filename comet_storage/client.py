@@ -312,14 +312,14 @@ class Client(Reporting):
         with storage_errors(self.data_dir):
             self._keeper.clean(self._writers.values())
 
-    def shrink_stream(self, stream: str, limit: int) -> int:
-        """Delete the oldest closed segments of a stream, wanted or not, until it has at most ``limit`` bytes.
+    def shrink_stream(self, stream: str, limit: int, *, close: bool = False) -> int:
+        """Delete the oldest closed segments of a stream, wanted or not, until they have at most ``limit`` bytes.
 
-        For streams that get a share of the log of their own. If closed segments are not enough, those that this client
-        writes are closed; what other processes write stays.
+        For streams that get a share of the log of their own. Segments that are being written stay; with ``close``, the
+        ones that this client writes are closed first, and go in their turn.
 
         Returns:
-            The bytes of the stream's segments that are left.
+            The bytes of the stream's closed segments that are left.
 
         Raises:
             CometError: the disk refused, or another process kept the ledger; what was deleted before is.
@@ -327,12 +327,9 @@ class Client(Reporting):
         self._check_writable()
         parse_stream(stream)
         with storage_errors(self.data_dir):
-            left = self._keeper.evictor.shrink_stream(stream, limit)
-            if left > limit:
-                for writer in [writer for writer in self._writers.values() if writer.name.stream == stream]:
-                    writer.rotate()
-                left = self._keeper.evictor.shrink_stream(stream, limit)
-        return left
+            for writer in [each for each in self._writers.values() if close and each.name.stream == stream]:
+                writer.rotate()
+            return self._keeper.evictor.shrink_stream(stream, limit)
 
     def start_maintenance(self) -> None:
         """Have the background thread look after the log also when this client neither writes nor consumes."""

@@ -91,21 +91,23 @@ class Evictor:
         return done
 
     def shrink_stream(self, stream: str, limit: int) -> int:
-        """Delete closed segments of one stream, oldest first, wanted or not, until it has at most ``limit`` bytes.
+        """Delete closed segments of one stream, oldest first, wanted or not, until they have at most ``limit`` bytes.
 
         Takes the ledger's lock.
 
         Returns:
-            The bytes of its segments that are left.
+            The bytes of its closed segments that are left.
         """
-        rules = Rules(max_shard_size=1, protect=False)  # any limit has sizes looked at
+        rules = Rules(protect=False)
+        names = [ShardName(*parse_stream(stream), shard_id) for shard_id in self._layout.shards(stream)]
         self.finish_closed()
         with self._ledger.locked():
-            shards = [
-                self._survey.shard(ShardName(*parse_stream(stream), shard_id), rules)
-                for shard_id in self._layout.shards(stream)
-            ]
-            left = sum(shard.size for shard in shards)
+            left = 0
+            for name in names:
+                self._survey.forget(name)
+                left += sum(segment.allocated for segment in self._survey.shard(name, rules).sealed)
+                self._survey.forget(name)
+            shards = [self._survey.shard(name, rules) for name in names]
             for shard, segment in in_order_of_eviction(shards, rules, self._clock.now_ns(), for_bound=True):
                 if left <= limit:
                     break

@@ -20,8 +20,8 @@ _HEAD: Final = struct.Struct("<4sI")
 _REMEMBERED: Final = 256
 """Records at the end of each shard whose ids are known, so that none is stored again after a crash."""
 
-_TRIM_PARTS: Final = 16
-"""The stream is trimmed whenever it has grown by this part of its share."""
+_PARTS: Final = 4
+"""A segment is closed, and old ones go, whenever the stream has grown by this part of its share."""
 
 _logger = logging.getLogger(__name__)
 
@@ -134,12 +134,12 @@ class DeadLetters:
                 self._client.lanes(STREAM).append(records)
             self._remember(key)
             self._grown += len(letter.body)
-            if self._grown * _TRIM_PARTS >= self._share:
-                self._trim()
+            if self._grown * _PARTS >= self._share:
+                self._trim(close=True)
 
-    def _trim(self) -> None:
+    def _trim(self, *, close: bool) -> None:
         try:
-            self._client.shrink_stream(STREAM, self._share)
+            self._client.shrink_stream(STREAM, self._share - self._share // _PARTS, close=close)
         except CometError as error:
             _logger.warning("%s: cannot be brought within its share now: %s", STREAM, error)
         else:
@@ -167,5 +167,5 @@ class DeadLetters:
                     except NotADeadLetterError:
                         continue
                     self._remember((letter.destination, letter.request_id))
-            self._trim()
+            self._trim(close=False)
         return self._known

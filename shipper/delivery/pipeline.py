@@ -169,9 +169,7 @@ class Pipeline(threading.Thread):
         if now < self._discovered_at + DISCOVERY_SECONDS and self._shards:
             return
         self._discovered_at = now
-        mine = consumer.shards()
-        if self._assignment is not None:
-            mine = [shard for shard in mine if shard % self._assignment[1] == self._assignment[0]]
+        mine = self._assigned(consumer)
         for shard in mine:
             if shard not in self._shards and (position := consumer.position(shard)) is not None:
                 fresh_first = self._destination.order == "fresh-first"
@@ -371,10 +369,11 @@ class Pipeline(threading.Thread):
         return POLL_SECONDS
 
     def _all_done(self, consumer: Consumer) -> bool:
-        shards = consumer.shards()
-        if self._assignment is not None:
-            shards = [shard for shard in shards if shard % self._assignment[1] == self._assignment[0]]
-        return all(consumer.lag(shard) == 0 for shard in shards)
+        return all(consumer.lag(shard) == 0 for shard in self._assigned(consumer))
+
+    def _assigned(self, consumer: Consumer) -> list[int]:
+        number, total = self._assignment or (0, 1)
+        return [shard for shard in consumer.shards() if shard % total == number]
 
     # Trouble with the log.
 
