@@ -11,6 +11,7 @@ from benchmarks import (
     encoding,
     open_scaling,
     processes,
+    shipping,
     stalled_disk,
     tail_latency,
     zero_copy,
@@ -29,6 +30,7 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     backlog.main()
+    shipping.main()
     encoding.main()
 
 

@@ -198,10 +198,11 @@ class Pipeline(threading.Thread):
 
     def _next_request(self, shard: ShardLines, line: Line, reading: Reading) -> Request | None:
         """The request that a line has to send next, if it may send one; read, if there is none waiting."""
-        if not line.queue and len(line.under_way) < self._destination.window:
-            # Also while another one is under way that has to come first, so that then it can go without delay.
+        held_up = self._destination.ordered and bool(line.under_way)
+        if not line.queue and (not held_up or self._nothing_queued()):
+            # One is read ahead of the one that is under way, so that it can go without delay; more is only memory.
             shard.fill(line, reading)
-        if self._destination.ordered and line.under_way:
+        if held_up:
             return None
         return line.queue[0] if line.queue else None
 
