@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+import comet_storage
 from comet_otel import shared_client
 from comet_otel.config import load_config
 from comet_otel.shared_client import REOPEN_PAUSE_MAX, LogUnavailableError, SharedClient, acquire, release
@@ -93,7 +94,7 @@ def test_a_directory_that_cannot_be_opened_is_tried_again_with_growing_pauses(tm
         tries.append(clock.now)
         return Client(*arguments)
 
-    monkeypatch.setattr(shared_client, "Client", count_and_open)
+    monkeypatch.setattr(comet_storage, "Client", count_and_open)
     clock = ManualClock()
     (tmp_path / "file").touch()
     shared = SharedClient(tmp_path / "file" / "log", CometConfig.default(), clock=clock)
@@ -117,7 +118,7 @@ def test_a_client_that_lost_its_directory_is_replaced_within_the_append(tmp_path
     stale = FakeClient(FailingWriter(LogMovedError("moved")))
     fresh = FakeClient(FailingWriter())
     clients = [stale, fresh]
-    monkeypatch.setattr(shared_client, "Client", lambda *_: clients.pop(0))
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: clients.pop(0))
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     assert stale.closed
@@ -127,7 +128,7 @@ def test_a_client_that_lost_its_directory_is_replaced_within_the_append(tmp_path
 def test_a_lost_shard_is_followed_by_another_claim(tmp_path, monkeypatch) -> None:
     """The lane takes another shard; the client stays."""
     client = FakeClient(FailingWriter(ShardLostError("gone")))
-    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     assert client._writer.appended == [b"one"]
@@ -137,7 +138,7 @@ def test_a_lost_shard_is_followed_by_another_claim(tmp_path, monkeypatch) -> Non
 def test_other_errors_of_the_log_are_the_caller_s_to_count(tmp_path, monkeypatch) -> None:
     """A full disk is not mended by opening the log again."""
     client = FakeClient(FailingWriter(StorageIOError("full")))
-    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
     shared = SharedClient(tmp_path, CometConfig.default())
     with pytest.raises(StorageIOError, match="full"):
         shared.append(TRACES, [b"one"])
@@ -154,7 +155,7 @@ def test_an_export_from_a_signal_handler_does_not_wait_for_its_own_thread(tmp_pa
         refused.append(time.monotonic() - begin)
         return Client(*arguments)
 
-    monkeypatch.setattr(shared_client, "Client", open_and_interrupt)
+    monkeypatch.setattr(comet_storage, "Client", open_and_interrupt)
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     shared.close(5.0)
@@ -171,7 +172,7 @@ def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) 
         release_opening.wait(20)
         return FakeClient(FailingWriter())
 
-    monkeypatch.setattr(shared_client, "Client", stall)
+    monkeypatch.setattr(comet_storage, "Client", stall)
     monkeypatch.setattr(shared_client, "OPEN_WAIT_SECONDS", 0.05)
     shared = SharedClient(tmp_path, CometConfig.default())
     opener = threading.Thread(target=shared.open)
