@@ -100,7 +100,7 @@ def load_config(
         settings = _with_variables(settings, variables)
     else:
         settings = _complete(config, directory)
-    given = {
+    given: _Sections = {
         "storage": {"durability": durability},
         "compression": {"codec": compression},
         "retention": {"max_total_size": _whole(max_total_size), "max_age": _seconds(max_age)},
@@ -171,17 +171,16 @@ def _with_variables(config: CometConfig, variables: Mapping[str, str]) -> CometC
     return config
 
 
-def _complete(config: CometConfig | Mapping[str, Any] | str, directory: Path) -> CometConfig:
+def _complete(config: Any, directory: Path) -> CometConfig:
     """Return the configuration that `config` is, or describes in the log's JSON form."""
     if isinstance(config, comet_storage.CometConfig):
         return config
     base = _with(comet_storage.CometConfig.default(), _default_bound(directory))
-    described: Any = config
     if isinstance(config, str):
         comet_storage.CometConfig.from_json(config)  # says what is wrong with the text as it is
-        described = json.loads(config)
+        config = json.loads(config)
     try:
-        sections = {name: dict(values) for name, values in dict(described).items()}
+        sections = {name: dict(values) for name, values in dict(config).items()}
     except (TypeError, ValueError):
         raise comet_storage.ConfigError(f"config is {config!r}: must be a configuration, or its sections") from None
     return _with(base, sections)
