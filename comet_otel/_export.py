@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
+import comet_storage
 from comet_otel import _export_metrics, shared_client
 from comet_otel._bounded import seconds_of
 from comet_otel._export_metrics import ExportMetrics
@@ -22,7 +23,6 @@ from comet_otel.config import load_config
 from comet_otel.encoding import encode_parts
 from comet_otel.shared_client import LogUnavailableError
 from comet_otel.streams import route_of_signal
-from comet_storage import CometError, EntryTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ class ExportPipeline(Generic[_BatchT]):
         encoded = encode_parts(self._codec, batch, self._entry_bytes_max)
         self._report_unencodable(encoded)
         encodable = self._codec.count(batch) - encoded.unencodable_items
-        too_large: CometError | None = None
+        too_large: comet_storage.CometError | None = None
         stored = encodable
         try:
             # Several payloads are the exception (a large batch, or one with an unencodable item); they may not fit into
@@ -183,13 +183,13 @@ class ExportPipeline(Generic[_BatchT]):
             for payload in encoded.payloads:
                 try:
                     self._append(payload)
-                except EntryTooLarge as error:
+                except comet_storage.EntryTooLarge as error:
                     too_large = error  # what could not be halved is a single item, and costs itself alone
                     stored -= 1
         except LogUnavailableError as error:
             self.counters.refused_items += encodable  # the shared client reports it, once for all exporters
             return _Outcome(0, encoded.unencodable_items, type(error).__qualname__)
-        except CometError as error:
+        except comet_storage.CometError as error:
             self._refuse(encodable, error)
             return _Outcome(0, encoded.unencodable_items, type(error).__qualname__)
         self.counters.stored_items += stored
