@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import threading
 from typing import TYPE_CHECKING, Final
@@ -24,9 +23,9 @@ _logger = logging.getLogger(__name__)
 
 def seconds_of(millis: object, default: float) -> float:
     """Return a time limit in seconds, whatever was given as milliseconds; what is no number is `default`."""
-    if isinstance(millis, int | float) and not math.isnan(millis):
-        return max(0.0, min(millis, WAIT_SECONDS_MAX * 1000) / 1000)
-    return default
+    if not isinstance(millis, int | float) or millis != millis:  # noqa: PLR0124 - math.isnan refuses large integers
+        return default
+    return max(0.0, min(millis, WAIT_SECONDS_MAX * 1000) / 1000)
 
 
 class _Call:

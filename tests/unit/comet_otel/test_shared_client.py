@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from comet_otel import shared_client
 from comet_otel.config import load_config
 from comet_otel.shared_client import REOPEN_PAUSE_MAX, LogUnavailableError, SharedClient, acquire, release
 from comet_otel.streams import TRACES
-from comet_storage import Client, CometConfig, LogMovedError, ShardLostError, StorageIOError
+from comet_storage import Client, CometConfig, LogBusyError, LogMovedError, ShardLostError, StorageIOError
 from tests.unit.comet_otel.stored import entries
 
 
@@ -46,11 +47,11 @@ class FailingWriter:
 class FakeClient:
     """A client whose lanes are given by the test."""
 
-    def __init__(self, writer: FailingWriter) -> None:
+    def __init__(self, writer: Any) -> None:
         self._writer = writer
         self.closed = False
 
-    def lanes(self, stream: str) -> FailingWriter:
+    def lanes(self, stream: str) -> Any:
         """Return the lane."""
         return self._writer
 
@@ -183,6 +184,96 @@ def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) 
     release_opening.set()
     opener.join()
     shared.append(TRACES, [b"taken"])
+
+
+class SlowWriter:
+    """A lane whose appends take a second and fail, for as long as the clock says."""
+
+    def __init__(self, clock: ManualClock, until: float) -> None:
+        self._clock = clock
+        self._until = until
+        self.tries = 0
+
+    def append(self, stored) -> None:
+        """Take a second, and fail."""
+        self.tries += 1
+        if self._clock.now < self._until:
+            self._clock.now += 1.0
+            raise LogBusyError("another process holds the lock")
+
+
+def test_a_log_that_keeps_its_callers_waiting_takes_a_tenth_of_their_time(tmp_path, monkeypatch) -> None:
+    """A lock that a stopped process holds is waited for now and then, refused at once in between, and then taken."""
+    clock = ManualClock()
+    writer = SlowWriter(clock, until=100.0)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: FakeClient(writer))
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=clock)
+    with pytest.raises(LogBusyError):
+        shared.append(TRACES, [b"waits"])
+    began, waited, stored = clock.now, 0.0, False
+    while not stored:
+        clock.now += 0.01
+        before = clock.now
+        try:
+            shared.append(TRACES, [b"one"])
+            stored = True
+        except (LogBusyError, LogUnavailableError):
+            waited += clock.now - before
+    assert waited <= 0.11 * (clock.now - began)
+    assert clock.now < 100 + shared_client.PAUSE_MAX + 1  # it recovers by itself
+
+
+def test_failures_that_take_no_time_are_not_paused_for(tmp_path, monkeypatch) -> None:
+    """Room in a full log is used with the next batch."""
+    client = FakeClient(FailingWriter(StorageIOError("full")))
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=ManualClock())
+    with pytest.raises(StorageIOError):
+        shared.append(TRACES, [b"refused"])
+    shared.append(TRACES, [b"stored"])
+    assert client._writer.appended == [b"stored"]
+
+
+def test_an_opening_that_takes_long_to_fail_is_paused_for_longer(tmp_path, monkeypatch) -> None:
+    """A stalled disk does not get the application's time again and again."""
+    clock, tries = ManualClock(), []
+
+    def stall(*_: object) -> None:
+        tries.append(clock.now)
+        clock.now += 1.0
+        raise StorageIOError("timed out")
+
+    monkeypatch.setattr(comet_storage, "Client", stall)
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=clock)
+    while clock.now < 60:
+        with pytest.raises(LogUnavailableError):
+            shared.append(TRACES, [b"refused"])
+        clock.now += 0.01
+    assert len(tries) <= 7
+
+
+def test_of_threads_that_lose_their_directory_together_one_opens_it_again(tmp_path, monkeypatch) -> None:
+    """The others use what that one opened, and do not throw it away."""
+    both_failed = threading.Barrier(2, timeout=20)
+
+    class LosingWriter(FailingWriter):
+        def append(self, stored) -> None:
+            both_failed.wait()
+            raise LogMovedError("moved")
+
+    fresh = FakeClient(FailingWriter())
+    clients = [FakeClient(LosingWriter()), fresh]
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: clients.pop(0))
+    shared = SharedClient(tmp_path, CometConfig.default())
+    shared.open()
+    threads = [threading.Thread(target=shared.append, args=(TRACES, [b"one"])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert fresh._writer.appended == [b"one", b"one"]
+    assert not fresh.closed
+    shared.close(5.0)
 
 
 def test_nothing_to_sync_is_synced(tmp_path) -> None:
