@@ -8,8 +8,10 @@ from benchmarks import (
     compression,
     consume,
     durability,
+    exporting,
     open_scaling,
     processes,
+    request_latency,
     stalled_disk,
     tail_latency,
     zero_copy,
@@ -19,6 +21,8 @@ from benchmarks import (
 def main() -> None:
     """Print every table."""
     append.main()
+    exporting.main()
+    request_latency.main()
     consume.main()
     tail_latency.main()
     open_scaling.main()
