@@ -290,8 +290,14 @@ from comet_otel.streams import TRACES
 shared = shared_client.acquire(load_config(data_dir=sys.argv[1], environment={}))
 shared.append(TRACES, [b"parent before"])
 # Another thread may hold any lock at the instant of a fork.
-shared._lock.acquire()
-shared_client._registry._lock.acquire()
+held, free = threading.Event(), threading.Event()
+def hold():
+    with shared._lock, shared_client._registry._lock:
+        held.set()
+        free.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
 if sys.argv[2] == "C":  # like uWSGI: the child runs none of Python's hooks
     import ctypes
     fork = ctypes.PyDLL(None).fork
@@ -301,10 +307,22 @@ pid = fork()
 if pid == 0:
     shared.append(TRACES, [b"child"])
     assert shared.sync(5.0)
+    pid = fork()
+    if pid == 0:
+        shared.append(TRACES, [b"grandchild"])
+        assert shared.sync(5.0)
+        shared_client.release(shared, 5.0)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    other = shared_client.acquire(load_config(data_dir=sys.argv[1] + "/other", environment={}))
+    other.append(TRACES, [b"of the child alone"])
+    shared_client.release(other, 5.0)
+    shared.append(TRACES, [b"child again"])
+    shared_client.release(shared, 5.0)
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
-shared_client._registry._lock.release()
-shared._lock.release()
+free.set()
+holder.join()
 shared.append(TRACES, [b"parent after"])
 shared_client.release(shared, 5.0)
 """
@@ -312,9 +330,14 @@ shared_client.release(shared, 5.0)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Python", "C"])
-def test_a_forked_child_stores_in_a_lane_of_its_own(tmp_path, kind) -> None:
+def test_forked_children_store_in_lanes_of_their_own(tmp_path, kind) -> None:
     """Nothing is doubled, nothing is lost, nobody waits for a lock that the fork left held."""
     if kind == "C" and sys.version_info >= (3, 12):
         pytest.skip("without its hooks, Python 3.12 and later cannot run on in a child")
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path), kind], check=True, timeout=60)
-    assert entries(tmp_path, TRACES) == {0: [b"parent before", b"parent after"], 1: [b"child"]}
+    assert entries(tmp_path, TRACES) == {
+        0: [b"parent before", b"parent after"],
+        1: [b"child", b"child again"],
+        2: [b"grandchild"],
+    }
+    assert entries(tmp_path / "other", TRACES) == {0: [b"of the child alone"]}
