@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import statistics
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from benchmarks.measure import scratch_directory, table
+from benchmarks.measure import scratch_directory, table, warm_memory
 from comet_storage import Client, CometConfig, ConcurrencyConfig, RetentionConfig
 
 ENTRY_BYTES = 115
 PER_CALL = 100
-ROUNDS = 5
+ROUNDS = 9
 ROUND_SECONDS = 1.0
 LOG_BYTES = 8 << 30
 
@@ -24,6 +25,7 @@ OWNED_BOUND = 1.6
 
 def main() -> None:
     """Measure and print."""
+    warm_memory()
     with scratch_directory() as directory:
         shared = _medians(directory, shared=True, crowds=(1, 2))
         owned = _medians(directory, shared=False, crowds=(1, 4))
@@ -44,7 +46,10 @@ def _medians(directory: Path, *, shared: bool, crowds: tuple[int, int]) -> list[
     rates: dict[int, list[float]] = {crowd: [] for crowd in crowds}
     for number in range(ROUNDS):
         for crowd in crowds:
-            rates[crowd].append(_rate(directory / f"{shared}-{crowd}-{number}", crowd, shared=shared))
+            log = directory / f"{shared}-{crowd}-{number}"
+            rates[crowd].append(_rate(log, crowd, shared=shared))
+            # So that the next round gets memory that the host of a virtual machine has in place.
+            shutil.rmtree(log)
     return [statistics.median(rates[crowd]) for crowd in crowds]
 
 

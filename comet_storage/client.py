@@ -136,8 +136,8 @@ class Client(Reporting):
         """
         self._check_open()
         with storage_errors(self.data_dir):
-            for error in self._make_durable(groups=True):
-                raise error
+            if errors := self._make_durable(groups=True):
+                raise errors[0]
 
     def streams(self) -> list[str]:
         """Names of the streams that exist, ``namespace:version``."""

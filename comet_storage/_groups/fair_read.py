@@ -24,7 +24,7 @@ def read_in_turn(
     refused: OSError | UnsupportedFormatError | None = None
     for index, shard in enumerate(shards):
         left = len(shards) - index
-        if count <= 0:
+        if count <= 0 or (parts and max_bytes <= 0):
             break
         try:
             cursor = cursor_of(shard)

@@ -110,12 +110,16 @@ def begin_segment(prepared: PreparedSegment, path: str, header: SegmentHeader) -
     """Make a prepared file a segment.
 
     1. The header is written. A crash leaves a temporary file for the next claim to remove.
-    2. The file gets its name. A crash leaves an empty last segment, in which the next writer goes on.
+    2. One that tells of a loss is synced: the file may take the name of an empty segment that told of the same, and a
+       power cut must not leave a name that tells of nothing.
+    3. The file gets its name. A crash leaves an empty last segment, in which the next writer goes on.
     """
     door = prepared.door
     try:
         door.failpoint("rotate.before_header")
         prepared.write_header(header.encode())
+        if header.lost_from < header.first_entry:
+            door.sync_data(prepared.fd)
         door.failpoint("rotate.before_rename")
         door.rename(prepared.path, path)
         door.failpoint("rotate.after_rename")

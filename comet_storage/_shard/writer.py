@@ -99,32 +99,33 @@ class ShardWriter(GrowingShard):
                 self._enter()
             elif self._words[GENERATION] != self.generation or self._stores_are_calls:
                 self._look_before_append()
-            active = self.active
             words = self._words
+            active = self.active
             offset, number = active.cursor
             stop = offset + FRAME_HEADER_BYTES + length
-            if stop > active.limit or (count > 1 and number + count > active.number_limit):
+            following = number + count
+            if stop > active.limit or (count > 1 and following > active.number_limit):
                 active = self._make_room(length, count)
                 words = self._words
                 offset, number = active.cursor
                 stop = offset + FRAME_HEADER_BYTES + length
+                following = number + count
             salt = active.salt
-            checksum = crc32(body, salt) if length <= SMALL_ENTRY_BYTES else body_checksum(body, salt)
-            head = pack_head(length, checksum, number ^ active.mark, self._now(), kind)
-            head += pack_check(crc32(head, salt ^ offset))
             if length <= SMALL_ENTRY_BYTES:
-                active.data[offset:stop] = head + body
+                head = pack_head(length, crc32(body, salt), number ^ active.mark, self._now(), kind)
+                active.data[offset:stop] = head + pack_check(crc32(head, salt ^ offset)) + body
             else:
-                active.store(offset, head, body)
+                head = pack_head(length, body_checksum(body, salt), number ^ active.mark, self._now(), kind)
+                active.store(offset, head + pack_check(crc32(head, salt ^ offset)), body)
             if self._sync_in_turn:
                 self._sync_active(offset, stop)
             end = (stop + 7) & -8
             position = end + active.delta
-            cursor = (end, number + count)
+            cursor = (end, following)
             # From here to the cursor nothing is called: both stores are made, or neither.
             words[PUBLISHED] = position
             active.cursor = cursor
-            words[HINT_NUMBER] = number + count
+            words[HINT_NUMBER] = following
             words[HINT_POSITION] = position
         except OSError as error:
             if error.errno == errno.ENOENT:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from comet_storage import AckError, Client, ClosedError, CometError, Consumer, LogBusyError, ShardOwnedError
+from tests.support.alarms import alarm_actions
 from tests.support.entries import key_of, make_entry
 from tests.support.small_log import GROUP, QUICK, SHARD, STREAM, assert_conserved, memory_directory, small_config
 
@@ -49,17 +49,8 @@ def tmp_path(tmp_path) -> Iterator[Path]:
 @pytest.fixture
 def on_alarm() -> Iterator[Callable[[Callable[[], None]], None]]:
     """Sets what a timer's signal does; put back afterwards."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def install(action: Callable[[], None]) -> None:
-        def handle(number: int, frame: FrameType | None) -> None:
-            action()
-
-        signal.signal(signal.SIGALRM, handle)
-
-    yield install
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    with alarm_actions() as install:
+        yield install
 
 
 def open_log(directory: Path, *, shared: bool) -> Client:

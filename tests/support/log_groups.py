@@ -95,6 +95,10 @@ class GroupWorld(LogWorld):
         self.tally["leases"] += 1
         return place
 
+    def _looked_at(self, reader: OpenConsumer, shard_id: int) -> Place | None:
+        """The consumer's place in a shard that a read came to, which it may not when it was full before."""
+        return self.lease(reader, shard_id) if shard_id in reader.consumer._cursors else None
+
     def _store(self, reader: OpenConsumer, shard_id: int) -> None:
         self.stored(reader.stream, reader.group, shard_id).append(reader.places[shard_id].stored())
 
@@ -116,7 +120,7 @@ class GroupWorld(LogWorld):
         self._check_shares(reader, wanted, count, max_bytes, messages)
         # How far the others were looked into is not known, and matters where numbers are missing.
         for shard_id in wanted:
-            place = self.lease(reader, shard_id)
+            place = self._looked_at(reader, shard_id)
             if place is not None:
                 shard = self._shards_of(reader.stream)[shard_id]
                 missing = list(shard.gaps(place.offset))
@@ -186,8 +190,9 @@ class GroupWorld(LogWorld):
         by_shard: defaultdict[int, list[int]] = defaultdict(list)
         for message in messages:
             by_shard[message.id.shard_id].append(message.id.entry_number)
+        full = len(messages) >= count or size >= max_bytes
         for shard_id in wanted:
-            place = self.lease(reader, shard_id)
+            place = self._looked_at(reader, shard_id) if full else self.lease(reader, shard_id)
             found = by_shard.pop(shard_id, [])
             if place is None:
                 assert found == []

@@ -204,6 +204,14 @@ def test_the_default_bounds_the_bytes_of_a_read(client, consumer) -> None:
     assert len(consumer.read(count=1000, max_bytes=0)) == 1
 
 
+def test_a_message_over_the_limit_comes_alone(client, consumer) -> None:
+    """Whichever shard comes first: the others add nothing to it."""
+    client.append("events:v1:shard:0000", [b"", b"x"])
+    client.append("events:v1:shard:0001", [bytes(4095)])
+    reads = [[len(message.data) for message in consumer.read(count=3, max_bytes=3000)] for _ in range(2)]
+    assert sorted(reads) == [[0, 1], [4095]]
+
+
 class _RefusingDoor(Door):
     """A door that cannot open the segments of one shard."""
 

@@ -403,6 +403,7 @@ def test_a_signal_handler_stops_the_loop(tmp_path) -> None:
             timer.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert stop.is_set()
 
 
 def test_a_consumer_that_stands_by_takes_over_what_is_freed(tmp_path) -> None:

@@ -226,3 +226,39 @@ def test_with_durability_always_every_acknowledged_append_survives_a_power_cut(t
         assert found == acknowledged
         assert after.append(SHARD, [b"next"])[0].entry_number >= len(acknowledged)
     client.close()
+
+
+class _SyncedOnlyDoor(PowerDoor):
+    """Of a file nothing is left by a power cut but what was synced, and every name is."""
+
+    def cut_power(self, directory: Path, target: Path, chance: random.Random) -> None:
+        """Keep the names, and what is known to be on the disk."""
+        for folder, _, names in os.walk(directory):
+            copied = target / Path(folder).relative_to(directory)
+            copied.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in names:
+                (copied / name).write_bytes(self._contents.get(Path(folder, name).stat().st_ino, b""))
+                (copied / name).chmod(0o600)
+
+
+def test_a_loss_is_remembered_when_the_segment_that_tells_of_it_is_replaced(tmp_path) -> None:
+    """An entry too large for it takes the place of an empty segment; the next power cut must not unmake the record."""
+    chance = random.Random(0)
+    boots = [tmp_path / f"boot{number}" for number in range(3)]
+    door = _SyncedOnlyDoor(1, boots[0])
+    client = open_small(boots[0], door=door, segment_bytes=4096)
+    client.append(SHARD, [b"lost"])
+    door.cut_power(boots[0], boots[1], chance)
+    crash(client)
+    door = _SyncedOnlyDoor(2, boots[1])
+    with open_small(boots[1], door=door, segment_bytes=4096) as client:
+        assert list(client.scan(SHARD)) == []
+    client = open_small(boots[1], door=door, segment_bytes=4096)
+    client.append(SHARD, [bytes(20_000)])
+    door.cut_power(boots[1], boots[2], chance)
+    crash(client)
+    with open_small(boots[2], door=_SyncedOnlyDoor(3, boots[2]), segment_bytes=4096) as client:
+        with Consumer(client, GROUP, stream=STREAM) as consumer:
+            assert consumer.read() == []
+        accounting = client.accounting(STREAM, GROUP)
+        assert accounting.lost == accounting.total > 1
