@@ -12,8 +12,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.metrics.export import MetricsData, Sum
 
-from comet_otel import encoding
-from comet_otel.encoding import LOG_RECORDS, METRICS, SPANS, encode_logs, encode_metrics, encode_parts, encode_spans
+from comet_otel.encoding import (
+    LOG_RECORDS,
+    METRICS,
+    SPANS,
+    _stock,
+    encode_logs,
+    encode_metrics,
+    encode_parts,
+    encode_spans,
+)
 from tests.unit.comet_otel.telemetry import log_record, metrics_data, span
 
 UNENCODABLE = object()
@@ -149,7 +157,7 @@ def test_attributes_are_counted_once_even_if_their_batch_is_halved() -> None:
 def test_the_encoder_s_lines_of_other_threads_are_left_alone(caplog) -> None:
     """Another exporter in the same process that uses the stock encoder keeps its log lines."""
     logger = logging.getLogger("opentelemetry.exporter.otlp.proto.common._internal")
-    with encoding._attribute_failures.counted() as count:
+    with _stock._attribute_failures.counted() as count:
         other = threading.Thread(target=logger.error, args=("from another thread",))
         other.start()
         other.join()
