@@ -8,6 +8,7 @@ from benchmarks import (
     compression,
     consume,
     durability,
+    encoding,
     open_scaling,
     processes,
     stalled_disk,
@@ -28,6 +29,7 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     backlog.main()
+    encoding.main()
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from opentelemetry.attributes import BoundedAttributes
 from comet_otel.encoding import _budget
 from comet_otel.encoding._batch import EncodedBatch
 from comet_otel.encoding._values import NESTING_MAX, any_value, key_field, key_value
-from comet_otel.encoding._wire import Turn, delimited, pack_double, varint, varint_int64
+from comet_otel.encoding._wire import MISSES_FORGOTTEN, MISSES_STORED, delimited, pack_double, varint, varint_int64
 
 _KEY_LENGTH_MAX: Final = 256
 _CACHED_TEXT_LENGTH_MAX: Final = 96
 _HEAD_LENGTH_MAX: Final = 512
+_VARINT_BYTES_MAX: Final = 10
 _EMPTY: Final[Mapping[str, Any]] = {}
 
 
@@ -37,19 +38,15 @@ def contents(attributes: Any) -> tuple[Mapping[str, Any], int]:
     What is still open to changes, by whichever thread, is copied in one step that no other thread can get between.
     """
     kind = type(attributes)
+    if kind is dict:
+        return attributes.copy(), 0
     if kind is BoundedAttributes:
         inner = attributes._dict  # its own iteration takes a lock and a copy per span
         return (inner if attributes._immutable else inner.copy()), attributes.dropped
     if kind is Counted:
-        attributes, dropped = attributes
-        kind = type(attributes)
-    else:
-        dropped = attributes.dropped if isinstance(attributes, BoundedAttributes) else 0
-    if not attributes:
-        return _EMPTY, dropped
-    if kind is dict:
-        return attributes.copy(), dropped
-    return attributes, dropped
+        return contents(attributes.content)[0], attributes.dropped
+    dropped = attributes.dropped if isinstance(attributes, BoundedAttributes) else 0
+    return (attributes or _EMPTY), dropped
 
 
 def span_contents(attributes: Any) -> tuple[Mapping[str, Any], int]:
@@ -73,10 +70,9 @@ class AttributeFields:
     def append_to(self, pieces: list[bytes], attributes: Mapping[str, Any], tally: EncodedBatch) -> None:
         """Append a field for each attribute; count those that cannot be encoded."""
         by_type = self._by_type
-        append = pieces.append
         for key, value in attributes.items():
             try:
-                append(by_type[type(value)][key][value])
+                pieces.append(by_type[type(value)][key][value])
             except Exception:  # noqa: BLE001 - a foreign value may raise anything when looked at
                 tally.unencodable_attributes += 1
 
@@ -110,52 +106,60 @@ class _Key:
 class _Texts(dict[str, bytes]):
     """Fields of one key, by text."""
 
-    __slots__ = ("_heads", "_key", "_turn")
+    __slots__ = ("_heads", "_key", "_misses")
 
     def __init__(self, key: _Key) -> None:
         super().__init__()
         self._key = key
         self._heads: dict[int, bytes] = {}
-        self._turn = Turn()
+        self._misses = 0
 
     def __missing__(self, value: str) -> bytes:
         content = value.encode()
         length = len(content)
         head = self._heads.get(length)
         if head is None:
-            tagged = b"\x0a" + varint(length)
-            head = self._key.head(len(tagged) + length) + tagged
-            if length <= _HEAD_LENGTH_MAX:
-                _budget.charge(_budget.ENTRY_BYTES)
-                self._heads[length] = head
+            head = self._new_head(length)
         field = head + content
-        if length <= _CACHED_TEXT_LENGTH_MAX and self._turn.may_store(self):
-            _budget.charge(_budget.ENTRY_BYTES + 2 * len(field))
-            self[value] = field
+        if length <= _CACHED_TEXT_LENGTH_MAX:
+            misses = self._misses = self._misses + 1
+            if misses <= MISSES_STORED:
+                _budget.charge(_budget.ENTRY_BYTES + 2 * len(field))
+                self[value] = field
+            elif misses > MISSES_FORGOTTEN:
+                self.clear()
+                self._misses = 0
         return field
+
+    def _new_head(self, length: int) -> bytes:
+        tagged = b"\x0a" + varint(length)
+        head = self._key.head(len(tagged) + length) + tagged
+        if length <= _HEAD_LENGTH_MAX:
+            _budget.charge(_budget.ENTRY_BYTES)
+            self._heads[length] = head
+        return head
 
 
 class _Integers(dict[int, bytes]):
     """Fields of one key, by integer."""
 
-    __slots__ = ("_heads", "_key", "_turn")
+    __slots__ = ("_heads", "_misses")
 
     def __init__(self, key: _Key) -> None:
         super().__init__()
-        self._key = key
-        self._heads: dict[int, bytes] = {}
-        self._turn = Turn()
+        self._heads = [key.head(1 + length) + b"\x18" for length in range(_VARINT_BYTES_MAX + 1)]
+        self._misses = 0
 
     def __missing__(self, value: int) -> bytes:
         content = varint_int64(value)
-        length = len(content)
-        head = self._heads.get(length)
-        if head is None:
-            head = self._heads[length] = self._key.head(1 + length) + b"\x18"
-        field = head + content
-        if self._turn.may_store(self):
+        field = self._heads[len(content)] + content
+        misses = self._misses = self._misses + 1
+        if misses <= MISSES_STORED:
             _budget.charge(_budget.ENTRY_BYTES)
             self[value] = field
+        elif misses > MISSES_FORGOTTEN:
+            self.clear()
+            self._misses = 0
         return field
 
 
@@ -171,27 +175,30 @@ class _Floats:
         return self._head + pack_double(value)
 
 
-class _Tuples(dict[tuple[str, ...], bytes]):
+class _Tuples:
     """Fields of one key for tuples; those of short strings are kept, for only of them does equal mean alike."""
 
-    __slots__ = ("_key", "_turn")
+    __slots__ = ("_key", "_known", "_misses")
 
     def __init__(self, key: _Key) -> None:
-        super().__init__()
         self._key = key
-        self._turn = Turn()
+        self._known: dict[tuple[str, ...], bytes] = {}
+        self._misses = 0
 
     def __getitem__(self, value: tuple[Any, ...]) -> bytes:
         for element in value:
             if type(element) is not str:
                 return self._key.field(value)
-        return super().__getitem__(value)
-
-    def __missing__(self, value: tuple[str, ...]) -> bytes:
-        field = self._key.field(value)
-        if len(field) <= _HEAD_LENGTH_MAX and self._turn.may_store(self):
-            _budget.charge(_budget.ENTRY_BYTES * (1 + len(value)) + 2 * len(field))
-            self[value] = field
+        field = self._known.get(value)
+        if field is None:
+            field = self._key.field(value)
+            self._misses += 1
+            if self._misses <= MISSES_STORED and len(field) <= _HEAD_LENGTH_MAX:
+                _budget.charge(_budget.ENTRY_BYTES * (1 + len(value)) + 2 * len(field))
+                self._known[value] = field
+            elif self._misses > MISSES_FORGOTTEN:
+                self._known.clear()
+                self._misses = 0
         return field
 
 
@@ -242,7 +249,7 @@ class _Keys(dict[Any, Any]):
     def __missing__(self, key: Any) -> Any:
         fields = self._kind(_Key(self._tag, key, self._levels))
         if type(key) is str and len(key) <= _KEY_LENGTH_MAX:
-            _budget.charge(8 * _budget.ENTRY_BYTES)
+            _budget.charge(10 * _budget.ENTRY_BYTES)
             self[key] = fields
         return fields
 

@@ -11,7 +11,7 @@ _BatchT = TypeVar("_BatchT")
 _BatchT_contra = TypeVar("_BatchT_contra", contravariant=True)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class EncodedBatch:
     """What became of one batch.
 

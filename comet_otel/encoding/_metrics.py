@@ -52,13 +52,13 @@ _DESCRIPTIONS: Final = TextFields(b"\x12")
 _UNITS: Final = TextFields(b"\x1a")
 _POINT_HEADS: Final = Heads(b"\x0a")
 
-_BOUNDS_CACHED_MAX: Final = 1000
+_BUCKETS_CACHED_MAX: Final = 1000
 _bounds_known: Final[dict[int, tuple[Any, bytes]]] = {}
 _budget.register(_bounds_known)
 
 _pack_integer_point: Final = struct.Struct("<BQBQBq").pack
 _pack_double_point: Final = struct.Struct("<BQBQBd").pack
-_pack_histogram_point: Final = struct.Struct("<BQBQBQBd").pack
+_pack_extremes: Final = struct.Struct("<BdBd").pack
 
 
 class UnsupportedDataError(TypeError):
@@ -209,26 +209,48 @@ def _number(value: Any, integer_tag: bytes, double_tag: bytes) -> bytes:
 
 
 def _histogram_point(point: Any, tally: EncodedBatch) -> bytes:
-    start, time, count = point.start_time_unix_nano, point.time_unix_nano, point.count
-    if type(start) is int and type(time) is int and type(count) is int and point.sum is not None:
-        pieces = [_pack_histogram_point(0x11, start, 0x19, time, 0x21, count, 0x29, point.sum)]
+    start, time, count, total = point.start_time_unix_nano, point.time_unix_nano, point.count, point.sum
+    counts = point.bucket_counts
+    if type(start) is int and type(time) is int and type(count) is int and type(counts) is tuple and total is not None:
+        head, pack = _HISTOGRAM_PACKERS[len(counts)]
+        pieces = [pack(0x11, start, 0x19, time, 0x21, count, 0x29, total, head, *counts)]
     else:
         pieces = [
             fixed64_field(b"\x11", start),
             fixed64_field(b"\x19", time),
             fixed64_field(b"\x21", count),
-            optional_double_field(b"\x29", point.sum),
+            optional_double_field(b"\x29", total),
+            _packed(b"\x32", "Q", counts),
         ]
-    pieces += (_packed(b"\x32", "Q", point.bucket_counts), _bounds(point.explicit_bounds))
+    pieces.append(_bounds(point.explicit_bounds))
     for exemplar in point.exemplars:
         pieces.append(delimited(b"\x42", _exemplar(exemplar, tally)))
     _HISTOGRAM_ATTRIBUTES.append_to(pieces, contents(point.attributes)[0], tally)
     lowest, highest = point.min, point.max
-    if lowest is not None:
-        pieces += (b"\x59", pack_double(lowest))
-    if highest is not None:
-        pieces += (b"\x61", pack_double(highest))
+    if lowest is not None and highest is not None:
+        pieces.append(_pack_extremes(0x59, lowest, 0x61, highest))
+    else:
+        pieces += (optional_double_field(b"\x59", lowest), optional_double_field(b"\x61", highest))
     return b"".join(pieces)
+
+
+class _HistogramPackers(dict[int, tuple[bytes, Callable[..., bytes]]]):
+    """What packs the numbers of a histogram's data point, and what stands before its counts, by their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _budget.register(self)
+
+    def __missing__(self, buckets: int) -> tuple[bytes, Callable[..., bytes]]:
+        head = b"\x32" + varint(8 * buckets) if buckets else b""
+        known = head, struct.Struct(f"<BQBQBQBd{len(head)}s{buckets}Q").pack
+        if buckets <= _BUCKETS_CACHED_MAX:
+            _budget.charge(4 * _budget.ENTRY_BYTES + 32 * buckets)
+            self[buckets] = known
+        return known
+
+
+_HISTOGRAM_PACKERS: Final = _HistogramPackers()
 
 
 def _packed(tag: bytes, kind: str, values: Any) -> bytes:
@@ -245,7 +267,7 @@ def _bounds(bounds: Any) -> bytes:
     if known is not None:
         return known[1]
     field = _packed(b"\x3a", "d", bounds)
-    if type(bounds) is tuple and len(bounds) <= _BOUNDS_CACHED_MAX:
+    if type(bounds) is tuple and len(bounds) <= _BUCKETS_CACHED_MAX:
         _budget.charge(_budget.ENTRY_BYTES + 3 * len(field))
         _bounds_known[id(bounds)] = (bounds, field)  # held, so that no other object gets its identity
     return field

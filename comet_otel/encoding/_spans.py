@@ -7,6 +7,7 @@ call; `check` tells whether they are there. Spans of other classes are read by t
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
@@ -36,6 +37,7 @@ _LINK_ATTRIBUTES: Final = AttributeFields(b"\x22", 7)
 _NAMES: Final = TextFields(b"\x2a")
 _EVENT_NAMES: Final = TextFields(b"\x12")
 _EVENT_HEADS: Final = Heads(b"\x5a")
+_LINK_HEADS: Final = Heads(b"\x6a")
 
 _KINDS: Final = {id(kind): kind.value + 1 for kind in SpanKind}  # members live for ever, and hash slowly
 _pack_kind_and_times: Final = struct.Struct("<BBBQBQ").pack
@@ -77,47 +79,62 @@ def _span(span: Any, tally: EncodedBatch) -> bytes:
         pieces.append(_pack_kind_and_times(0x30, _KINDS[id(span._kind)], 0x39, start, 0x41, end))
     else:
         pieces += (bytes((0x30, _KINDS[id(span._kind)])), fixed64_field(b"\x39", start), fixed64_field(b"\x41", end))
-    attributes, dropped = span_contents(span._attributes)
-    _ATTRIBUTES.append_to(pieces, attributes, tally)
+    attributes = span._attributes
+    fields: Mapping[str, Any]
+    if type(attributes) is BoundedAttributes and attributes._immutable:
+        fields, dropped = attributes._dict, attributes.dropped
+    else:
+        fields, dropped = span_contents(attributes)
+    _ATTRIBUTES.append_to(pieces, fields, tally)
     if dropped:
         pieces.append(uint32_field(b"\x50", dropped))
-    events, dropped = _members(span._events)
-    for event in events:
-        content = _event(event, tally)
-        pieces += (_EVENT_HEADS[len(content)], content)
-    if dropped:
-        pieces.append(uint32_field(b"\x60", dropped))
-    links, dropped = _members(span._links)
-    for link in links:
-        pieces.append(delimited(b"\x6a", _link(link, tally)))
-    if dropped:
-        pieces.append(uint32_field(b"\x70", dropped))
-    pieces += (_status(span._status), flags)
+    _append_members(pieces, span._events, _event, _EVENT_HEADS, b"\x60", tally)
+    _append_members(pieces, span._links, _link, _LINK_HEADS, b"\x70", tally)
+    pieces.append(_status(span._status))
+    pieces.append(flags)
     return b"".join(pieces)
 
 
-def _members(container: Any) -> tuple[tuple[Any, ...], int]:
-    """Return the members of a container of events or links, and how many it dropped."""
+def _append_members(
+    pieces: list[bytes],
+    container: Any,
+    message: Callable[[Any, EncodedBatch], bytes],
+    heads: Heads,
+    dropped_tag: bytes,
+    tally: EncodedBatch,
+) -> None:
+    """Append the events or the links of a span, and how many of them were dropped."""
     if type(container) is BoundedList:
         members = container._dq  # type: ignore[attr-defined]  # private, so the SDK's stub does not list it
-        return tuple(members), container.dropped
-    if type(container) is Counted:
-        return tuple(container.content), container.dropped
-    return tuple(container), container.dropped if isinstance(container, BoundedList) else 0
+        dropped = container.dropped
+    elif type(container) is Counted:
+        members, dropped = container
+    else:
+        members, dropped = container, container.dropped if isinstance(container, BoundedList) else 0
+    for member in tuple(members):  # a copy, so that another thread may add one meanwhile
+        content = message(member, tally)
+        pieces.append(heads[len(content)])
+        pieces.append(content)
+    if dropped:
+        pieces.append(uint32_field(dropped_tag, dropped))
 
 
 def _event(event: Any, tally: EncodedBatch) -> bytes:
     if type(event) is Event:
-        name, timestamp = event._name, event._timestamp
-        attributes, dropped = contents(event._attributes)
+        name, timestamp, attributes = event._name, event._timestamp, event._attributes
+        fields: Mapping[str, Any]
+        if type(attributes) is BoundedAttributes and attributes._immutable:
+            fields, dropped = attributes._dict, attributes.dropped
+        else:
+            fields, dropped = contents(attributes)
     else:
         name, timestamp = event.name, event.timestamp
-        attributes, dropped = contents(Counted(event.attributes, event.dropped_attributes))
+        fields, dropped = contents(Counted(event.attributes, event.dropped_attributes))
     if type(timestamp) is int:
         pieces = [_pack_event_time(0x09, timestamp), _EVENT_NAMES[name]]
     else:
         pieces = [fixed64_field(b"\x09", timestamp), _EVENT_NAMES[name]]
-    _EVENT_ATTRIBUTES.append_to(pieces, attributes, tally)
+    _EVENT_ATTRIBUTES.append_to(pieces, fields, tally)
     if dropped:
         pieces.append(uint32_field(b"\x20", dropped))
     return b"".join(pieces)
@@ -156,7 +173,10 @@ def _trace_state(trace_state: Any) -> bytes:
 def _status(status: Any) -> bytes:
     if status is None:
         return b""
-    code, description = status.status_code, status.description
+    if type(status) is Status:
+        code, description = status._status_code, status._description
+    else:
+        code, description = status.status_code, status.description
     if not description:
         known = _STATUSES.get(id(code))
         if known is not None:

@@ -64,8 +64,9 @@ class _Frames(dict[int, tuple[Any, Frame]], Generic[_OwnerT]):
     def of(self, owner: Any) -> Frame:
         """Return the frame of a resource or scope; raises whatever makes it unencodable."""
         known = self.get(id(owner))
-        if known is not None:
-            return known[1]
+        return self._new(owner) if known is None else known[1]
+
+    def _new(self, owner: Any) -> Frame:
         frame = self._made(owner)
         # A subclass need not be immutable.
         if type(owner) is self._owner_type and frame.size <= _FRAME_BYTES_CACHED_MAX:

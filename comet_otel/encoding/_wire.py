@@ -17,6 +17,13 @@ _ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
 _HEAD_LENGTH_MAX: Final = 4096
 _TEXT_BYTES_MAX: Final = 256
 
+MISSES_STORED: Final = 256
+"""A cache of values keeps what its first so many misses made, which is everything where values repeat."""
+
+MISSES_FORGOTTEN: Final = MISSES_STORED + 4096
+"""After so many misses it forgets what it has and starts again: values that never come back cost little more than
+their encoding, and a cache that filled with them while the application started becomes useful again."""
+
 _INT32_MAX: Final = 2**31 - 1
 _UINT32_MAX: Final = 2**32 - 1
 _UINT64_MAX: Final = 2**64 - 1
@@ -164,39 +171,17 @@ class TextFields(dict[Any, bytes]):
     def __init__(self, tag: bytes) -> None:
         super().__init__()
         self._tag = tag
-        self._turn = Turn()
+        self._misses = 0
         _budget.register(self)
 
     def __missing__(self, value: Any) -> bytes:
         field = text_field(self._tag, value)
-        if type(value) is str and len(field) <= _TEXT_BYTES_MAX and self._turn.may_store(self):
-            _budget.charge(_budget.ENTRY_BYTES + 2 * len(field))
-            self[value] = field
+        if type(value) is str and len(field) <= _TEXT_BYTES_MAX:
+            misses = self._misses = self._misses + 1
+            if misses <= MISSES_STORED:
+                _budget.charge(_budget.ENTRY_BYTES + 2 * len(field))
+                self[value] = field
+            elif misses > MISSES_FORGOTTEN:
+                self.clear()
+                self._misses = 0
         return field
-
-
-class Turn:
-    """Decides which misses of one cache are worth storing.
-
-    A cache takes its first `STORED` misses, which is all of them where values repeat. Where they do not, it sees the
-    next `SKIPPED` misses go by, forgets what it had and starts again, so that values which never come back cost little,
-    and a cache that filled with them during a start-up becomes useful again.
-    """
-
-    __slots__ = ("_misses",)
-
-    STORED: Final = 256
-    SKIPPED: Final = 4096
-
-    def __init__(self) -> None:
-        self._misses = 0
-
-    def may_store(self, cache: dict[Any, Any]) -> bool:
-        """Count a miss of the cache; say whether to store it."""
-        misses = self._misses = self._misses + 1
-        if misses <= self.STORED:
-            return True
-        if misses > self.STORED + self.SKIPPED:
-            cache.clear()
-            self._misses = 0
-        return False
