@@ -15,8 +15,8 @@ from opentelemetry.attributes import BoundedAttributes
 
 from comet_otel.encoding import _budget
 from comet_otel.encoding._batch import EncodedBatch
-from comet_otel.encoding._values import NESTING_MAX, any_value, key_field, key_value
-from comet_otel.encoding._wire import MISSES_FORGOTTEN, MISSES_STORED, delimited, pack_double, varint, varint_int64
+from comet_otel.encoding._values import NESTING_MAX, any_value, key_field
+from comet_otel.encoding._wire import MISSES_FORGOTTEN, MISSES_STORED, pack_double, varint, varint_int64
 
 _KEY_LENGTH_MAX: Final = 256
 _CACHED_TEXT_LENGTH_MAX: Final = 96
@@ -100,7 +100,8 @@ class _Key:
 
     def field(self, value: Any) -> bytes:
         """Return the whole field for a value of any kind."""
-        return delimited(self._tag, key_value(self._field, any_value(value, self._levels)))
+        content = any_value(value, self._levels)
+        return self.head(len(content)) + content
 
 
 class _Texts(dict[str, bytes]):

@@ -89,10 +89,15 @@ def _array(value: Sequence[Any], levels: int) -> bytes:
     levels -= _ARRAY_LEVELS
     if levels < 0:
         raise NestingError("the value is nested too deeply")
-    pieces = []
+    pieces: list[bytes] = []
     for element in value:
-        content = any_value(element, levels)
-        pieces.append(_ELEMENTS[len(content)] + content)
+        if type(element) is str:
+            content = element.encode()
+            head = _ELEMENTS[len(content)]  # a string has the tag that an element has
+            pieces += (_ELEMENTS[len(head) + len(content)], head, content)
+        else:
+            content = any_value(element, levels)
+            pieces += (_ELEMENTS[len(content)], content)
     return delimited(b"\x2a", b"".join(pieces))
 
 
@@ -100,8 +105,8 @@ def _map(value: Mapping[Any, Any], levels: int) -> bytes:
     levels -= _MAP_LEVELS
     if levels < 0:
         raise NestingError("the value is nested too deeply")
-    pieces = []
+    pieces: list[bytes] = []
     for key, element in value.items():
         content = key_value(key_field(str(key)), any_value(element, levels))
-        pieces.append(_ELEMENTS[len(content)] + content)
+        pieces += (_ELEMENTS[len(content)], content)
     return delimited(b"\x32", b"".join(pieces))

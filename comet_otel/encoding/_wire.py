@@ -171,12 +171,16 @@ class TextFields(dict[Any, bytes]):
     def __init__(self, tag: bytes) -> None:
         super().__init__()
         self._tag = tag
+        self._heads = Heads(tag)
         self._misses = 0
         _budget.register(self)
 
     def __missing__(self, value: Any) -> bytes:
-        field = text_field(self._tag, value)
-        if type(value) is str and len(field) <= _TEXT_BYTES_MAX:
+        if type(value) is not str or not value:
+            return text_field(self._tag, value)
+        content = value.encode()
+        field = self._heads[len(content)] + content
+        if len(field) <= _TEXT_BYTES_MAX:
             misses = self._misses = self._misses + 1
             if misses <= MISSES_STORED:
                 _budget.charge(_budget.ENTRY_BYTES + 2 * len(field))
