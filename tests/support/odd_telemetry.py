@@ -136,7 +136,7 @@ def pool(*values: Any) -> st.SearchStrategy[Any]:
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SMALL = st.integers(0, 300)
 TEXT = st.one_of(
-    pool("GET", "http.method", "käse", "\U0001f4a9" * 40, "x" * 127, "x" * 128, "y" * 20_000, "\0", "a", "b", "c"),
+    pool("GET", "http.method", "käse", "\U0001f4a9" * 40, "x" * 127, "x" * 128, "y" * 300, "\0", "a", "b", "c"),
     st.text(max_size=6),
 )
 SURROGATES = pool("\ud800", "a\udfff", "\udc80b")
