@@ -8,6 +8,7 @@ from benchmarks import (
     compression,
     consume,
     durability,
+    encoding,
     exporting,
     open_scaling,
     processes,
@@ -21,8 +22,6 @@ from benchmarks import (
 def main() -> None:
     """Print every table."""
     append.main()
-    exporting.main()
-    request_latency.main()
     consume.main()
     tail_latency.main()
     open_scaling.main()
@@ -32,6 +31,9 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     backlog.main()
+    encoding.main()
+    exporting.main()
+    request_latency.main()
 
 
 if __name__ == "__main__":

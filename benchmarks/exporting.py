@@ -21,17 +21,13 @@ from typing import Any
 import grpc
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from benchmarks.encoding import BATCH, spans
 from benchmarks.measure import interleaved, scratch_directory, table, verdict
 from comet_otel import CometSpanExporter
 
 ROUNDS = 9
 CALLS = 20
-SPANS = 512
 IMPORTS = 7
 STOCK, COMET, GRPC = "stock encode + serialize", "CometSpanExporter.export", "OTLPSpanExporter.export (gRPC)"
 ENCODE_BOUND, SEND_BOUND, IMPORT_BOUND = 0.2, 0.1, 0.5
@@ -57,49 +53,27 @@ def main() -> None:
         _imports(directory)
 
 
-def mixed_spans() -> list[ReadableSpan]:
-    """Return the batch, made by the SDK."""
-    memory = InMemorySpanExporter()
-    provider = TracerProvider(resource=Resource.create({"service.name": "bench"}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(memory))
-    tracer = provider.get_tracer("bench", "1.0")
-    for number in range(SPANS):
-        attributes = {
-            "http.request.method": "GET",
-            "http.route": f"/orders/{number % 10}/{{id}}",
-            "url.path": f"/orders/{number % 10}/{number}",
-            "http.response.status_code": 200 if number % 20 else 404,
-            "user.id": 100_000 + number,
-            "cache.hit": number % 3 == 0,
-            "duration.estimated": number * 1.5,
-            "server.address": "shop.example",
-        }
-        with tracer.start_as_current_span(f"GET /orders/{number % 10}", attributes=attributes) as span:
-            span.add_event("looked up", {"rows": number % 7, "table": "orders"})
-    return list(memory.get_finished_spans())
-
-
 def _exports(directory: Path) -> None:
-    spans = mixed_spans()
+    batch = spans()
     comet = CometSpanExporter(data_dir=directory / "log")
     with _collector() as port:
         stock = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{port}", insecure=True)
         contenders: dict[str, Callable[[], Any]] = {
-            STOCK: lambda: encode_spans(spans).SerializeToString(),
-            COMET: lambda: comet.export(spans),
-            GRPC: lambda: stock.export(spans),
+            STOCK: lambda: encode_spans(batch).SerializeToString(),
+            COMET: lambda: comet.export(batch),
+            GRPC: lambda: stock.export(batch),
         }
         for call in contenders.values():
             call()
         found = interleaved(ROUNDS, {name: _timed(call) for name, call in contenders.items()})
         stock.shutdown()
-    expected = SPANS * (1 + ROUNDS * CALLS)
+    expected = BATCH * (1 + ROUNDS * CALLS)
     assert comet.counters.stored_items == expected, comet.counters
     comet.shutdown()
-    rows = [[name, f"{1e6 * found[name] / SPANS:.2f}", "", "", ""] for name in (STOCK, GRPC)]
-    rows.insert(1, [COMET, f"{1e6 * found[COMET] / SPANS:.2f}", *_ratio(found, STOCK, ENCODE_BOUND)])
+    rows = [[name, f"{1e6 * found[name] / BATCH:.2f}", "", "", ""] for name in (STOCK, GRPC)]
+    rows.insert(1, [COMET, f"{1e6 * found[COMET] / BATCH:.2f}", *_ratio(found, STOCK, ENCODE_BOUND)])
     rows.append(["  against the stock exporter", "", *_ratio(found, GRPC, SEND_BOUND)])
-    columns = ["512 spans per call", "us per span", "ratio", "bound", ""]
+    columns = [f"{BATCH} spans per call", "us per span", "ratio", "bound", ""]
     table(f"Exports, interleaved, median of {ROUNDS} rounds of {CALLS}", columns, rows)
 
 

@@ -1,22 +1,39 @@
-"""Encoding of batches: like the stock encoder, but one bad item costs only itself."""
+"""Encoding of batches, by either encoder: one bad item costs only itself, and large batches are cut."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import threading
+from typing import Any
 
+import pytest
 from opentelemetry.exporter.otlp.proto.common import _log_encoder, metrics_encoder, trace_encoder
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.metrics.export import MetricsData, Sum
 
-from comet_otel import encoding
-from comet_otel.encoding import LOG_RECORDS, METRICS, SPANS, encode_logs, encode_metrics, encode_parts, encode_spans
+from comet_otel.encoding import (
+    _choice,
+    _stock,
+    encode_logs,
+    encode_metrics,
+    encode_parts,
+    encode_spans,
+)
 from tests.unit.comet_otel.telemetry import log_record, metrics_data, span
 
 UNENCODABLE = object()
+NAMES = ("SPANS", "LOG_RECORDS", "METRICS")
+
+
+@pytest.fixture(params=["direct", "stock"])
+def codecs(request) -> dict[str, Any]:
+    """The codecs of all signals, by their public names: ours, and those for an SDK that ours does not know."""
+    if request.param == "stock":
+        return {name: _stock.codec(name) for name in NAMES}
+    return {name: _choice.codec(name) for name in NAMES}
 
 
 def span_numbers(payload: bytes) -> list[int]:
@@ -59,18 +76,18 @@ def test_empty_batches_are_empty_requests() -> None:
     assert encode_metrics(MetricsData(resource_metrics=[])) == b""
 
 
-def test_an_unencodable_span_costs_only_itself() -> None:
+def test_an_unencodable_span_costs_only_itself(codecs) -> None:
     """All other spans of its batch are encoded, in order, and the loss is counted with its reason."""
     spans = [span(number, name=UNENCODABLE if number in {3, 200} else None) for number in range(1, 301)]
-    encoded = encode_parts(SPANS, spans)
+    encoded = encode_parts(codecs["SPANS"], spans)
     assert span_numbers(b"".join(encoded.payloads)) == [number for number in range(1, 301) if number not in {3, 200}]
     assert encoded.unencodable_items == 2
     assert isinstance(encoded.first_error, TypeError)
 
 
-def test_an_unencodable_log_body_costs_only_its_record() -> None:
+def test_an_unencodable_log_body_costs_only_its_record(codecs) -> None:
     """The stock encoder loses the whole batch to one body that it does not know."""
-    encoded = encode_parts(LOG_RECORDS, (log_record("one"), log_record(UNENCODABLE), log_record("three")))
+    encoded = encode_parts(codecs["LOG_RECORDS"], (log_record("one"), log_record(UNENCODABLE), log_record("three")))
     request = ExportLogsServiceRequest.FromString(b"".join(encoded.payloads))
     bodies = [
         record.body.string_value
@@ -82,7 +99,7 @@ def test_an_unencodable_log_body_costs_only_its_record() -> None:
     assert encoded.unencodable_items == 1
 
 
-def test_an_unencodable_data_point_costs_only_itself() -> None:
+def test_an_unencodable_data_point_costs_only_itself(codecs) -> None:
     """Neither the other points of its metric nor other metrics, scopes and resources are lost with it."""
     data = metrics_data(3, 8, meters=2)
     metric = data.resource_metrics[0].scope_metrics[1].metrics[2]
@@ -91,7 +108,7 @@ def test_an_unencodable_data_point_costs_only_itself() -> None:
     points[5] = dataclasses.replace(points[5], value=2**70)
     object.__setattr__(metric, "data", dataclasses.replace(metric.data, data_points=points))
 
-    encoded = encode_parts(METRICS, data)
+    encoded = encode_parts(codecs["METRICS"], data)
 
     assert encoded.unencodable_items == 1
     expected = [
@@ -104,52 +121,52 @@ def test_an_unencodable_data_point_costs_only_itself() -> None:
     assert point_values(b"".join(encoded.payloads)) == expected
 
 
-def test_a_batch_of_nothing_but_unencodable_items_is_empty() -> None:
+def test_a_batch_of_nothing_but_unencodable_items_is_empty(codecs) -> None:
     """What is lost is counted even if nothing is left."""
-    encoded = encode_parts(SPANS, [span(number, name=UNENCODABLE) for number in range(1, 6)])
+    encoded = encode_parts(codecs["SPANS"], [span(number, name=UNENCODABLE) for number in range(1, 6)])
     assert encoded.payloads == []
     assert encoded.unencodable_items == 5
 
 
-def test_large_batches_are_encoded_in_parts_that_keep_every_item_in_order() -> None:
+def test_large_batches_are_encoded_in_parts_that_keep_every_item_in_order(codecs) -> None:
     """No part is larger than the limit, and joined they hold the whole batch."""
     spans = [span(number, attributes={"text": "x" * 1000}) for number in range(1, 101)]
-    encoded = encode_parts(SPANS, spans, 10_000)
+    encoded = encode_parts(codecs["SPANS"], spans, 10_000)
     assert all(len(payload) <= 10_000 for payload in encoded.payloads)
     assert span_numbers(b"".join(encoded.payloads)) == list(range(1, 101))
     assert encoded.unencodable_items == 0
 
     data = metrics_data(4, 100)
-    parts = encode_parts(METRICS, data, 3_000)
+    parts = encode_parts(codecs["METRICS"], data, 3_000)
     assert all(len(payload) <= 3_000 for payload in parts.payloads)
     assert point_values(b"".join(parts.payloads)) == point_values(encode_metrics(data))
 
 
-def test_one_item_over_the_limit_is_one_part() -> None:
+def test_one_item_over_the_limit_is_one_part(codecs) -> None:
     """It cannot be halved; whoever stores it decides."""
-    encoded = encode_parts(SPANS, [span(1), span(2, attributes={"text": "x" * 5000}), span(3)], 1_000)
+    encoded = encode_parts(codecs["SPANS"], [span(1), span(2, attributes={"text": "x" * 5000}), span(3)], 1_000)
     assert sorted(len(payload) > 1_000 for payload in encoded.payloads) == [False, False, True]
 
 
-def test_unencodable_attributes_are_counted_and_not_logged(caplog) -> None:
+def test_unencodable_attributes_are_counted_and_not_logged(codecs, caplog) -> None:
     """The stock encoder writes a traceback for each, from inside the export; here it is a number."""
-    encoded = encode_parts(LOG_RECORDS, [log_record("x", attributes={"good": 1, "bad": 2**70})] * 3)
+    encoded = encode_parts(codecs["LOG_RECORDS"], [log_record("x", attributes={"good": 1, "bad": 2**70})] * 3)
     assert encoded.unencodable_attributes == 3
     assert encoded.unencodable_items == 0
     assert caplog.records == []
 
 
-def test_attributes_are_counted_once_even_if_their_batch_is_halved() -> None:
+def test_attributes_are_counted_once_even_if_their_batch_is_halved(codecs) -> None:
     """Encoding a batch a second time in halves does not double what it leaves out."""
     spans = [span(number, name=UNENCODABLE if number == 2 else None) for number in range(1, 9)]
     spans.append(span(9, attributes={"bad": 2**70}))
-    assert encode_parts(SPANS, spans).unencodable_attributes == 1
+    assert encode_parts(codecs["SPANS"], spans).unencodable_attributes == 1
 
 
 def test_the_encoder_s_lines_of_other_threads_are_left_alone(caplog) -> None:
     """Another exporter in the same process that uses the stock encoder keeps its log lines."""
     logger = logging.getLogger("opentelemetry.exporter.otlp.proto.common._internal")
-    with encoding._attribute_failures.counted() as count:
+    with _stock._attribute_failures.counted() as count:
         other = threading.Thread(target=logger.error, args=("from another thread",))
         other.start()
         other.join()
