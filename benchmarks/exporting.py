@@ -26,8 +26,8 @@ from benchmarks.encoding import BATCH, spans
 from benchmarks.measure import interleaved, scratch_directory, table, verdict
 from comet_otel import CometSpanExporter
 
-ROUNDS = 9
-CALLS = 20
+ROUNDS = 25
+CALLS = 4
 IMPORTS = 7
 STOCK, COMET, GRPC = "stock encode + serialize", "CometSpanExporter.export", "OTLPSpanExporter.export (gRPC)"
 ENCODE_BOUND, SEND_BOUND, IMPORT_BOUND = 0.2, 0.1, 0.5
