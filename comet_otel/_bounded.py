@@ -7,8 +7,6 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Final
 
-import comet_storage
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -108,7 +106,7 @@ def _work(calls: queue.SimpleQueue[_Call | None]) -> None:
 def _succeeds(function: Callable[[], object]) -> bool:
     try:
         function()
-    except (comet_storage.CometError, OSError) as error:
-        _logger.warning("the telemetry log could not be synced or closed: %s", error)
+    except Exception as error:  # noqa: BLE001 - the helper thread must outlive whatever one call meets
+        _logger.warning("the telemetry log could not be synced, closed or looked at: %s", error)
         return False
     return True

@@ -152,8 +152,11 @@ class ExportPipeline(Generic[_BatchT]):
     def _report_to(self, meter_provider: MeterProvider | None, signal: Signal, component: str) -> None:
         from comet_otel import _log_metrics  # noqa: PLC0415 - costs nothing where these metrics are off, as by default
 
-        self._metrics = ExportMetrics(signal, component, meter_provider)
-        _log_metrics.report_to(meter_provider)
+        try:
+            _log_metrics.report_to(meter_provider)
+            self._metrics = ExportMetrics(signal, component, meter_provider)
+        except Exception as error:  # noqa: BLE001 - a meter provider of another kind may raise anything
+            _logger.warning("no metrics about storing %s: %s: %s", signal.value, type(error).__name__, error)
 
     def _export_observed(self, metrics: ExportMetrics, batch: _BatchT) -> _Outcome:
         items = self._codec.count(batch)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 METER_NAME: Final = "comet_otel"
 
-FRESH_SECONDS: Final = 1.0
-"""All instruments of one collection report what was measured once."""
+FRESH_SECONDS: Final = 5.0
+"""All instruments of one collection report what was measured once; with many shards, that takes tens of milliseconds."""
 
 PATIENCE_SECONDS: Final = 0.25
 """How long a collection waits for a measurement."""

@@ -156,6 +156,8 @@ def resolve_data_dir(directory: str | os.PathLike[str]) -> Path:
         return Path(os.path.realpath(path))
     except ValueError as error:  # a null character
         raise comet_storage.ConfigError(f"data_dir is {directory!r}: {error}") from None
+    except OSError:  # relative to a working directory that is gone; the opening will name the path
+        return path
 
 
 def _with_variables(config: CometConfig, variables: Mapping[str, str]) -> CometConfig:

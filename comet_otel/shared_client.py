@@ -221,12 +221,17 @@ class SharedClient:
 
     def _discard(self, opened: _Opened, error: Exception) -> None:
         """Drop a client that reported that it cannot write any more, so that the next use opens a new one."""
+        if self._pid != os.getpid():
+            self.after_fork()
         if not self._lock.acquire(timeout=self._patience()):
             raise LogUnavailableError("another thread is opening it again")
         try:
-            if self._opened is not opened:
+            if opened is self._opened:
+                self._opened = None
+            elif opened is self._inherited:
+                self._inherited = None
+            else:
                 return  # another thread did
-            self._opened = None
         finally:
             self._lock.release()
         if not self._closed:

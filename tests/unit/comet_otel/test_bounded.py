@@ -17,10 +17,14 @@ def test_result_says_whether_the_call_succeeded() -> None:
     def fail() -> None:
         raise CometError("no")
 
+    def break_down() -> None:
+        raise RuntimeError("a bug")
+
     calls = BoundedCalls()
-    assert calls.call(lambda: None, 5.0) is True
-    assert calls.call(fail, 5.0) is False
-    assert calls.call(lambda: None, 5.0) is True
+    assert calls.call(lambda: None, 20.0) is True
+    assert calls.call(fail, 20.0) is False
+    assert calls.call(break_down, 20.0) is False
+    assert calls.call(lambda: None, 20.0) is True
 
 
 @pytest.mark.slow

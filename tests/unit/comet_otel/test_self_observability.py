@@ -214,6 +214,15 @@ def test_measurements_are_shared_by_the_instruments_of_one_collection(tmp_path, 
     exporter.shutdown()
 
 
+@pytest.mark.usefixtures("enabled")
+def test_a_meter_provider_that_fails_costs_the_metrics_and_not_the_exporter(tmp_path, caplog) -> None:
+    """An application that hands over something else still has its spans stored."""
+    exporter = CometSpanExporter(data_dir=tmp_path, meter_provider=object())
+    assert exporter.export([span(1)]).name == "SUCCESS"
+    assert "no metrics about storing traces" in caplog.text
+    exporter.shutdown()
+
+
 def test_the_bound_in_force_is_the_one_of_whoever_made_the_log(tmp_path) -> None:
     """Another opener's different bound is not used, and not told."""
     exporter = CometSpanExporter(data_dir=tmp_path, max_total_size="64 MiB")
