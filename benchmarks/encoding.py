@@ -1,4 +1,4 @@
-"""What the direct encoder costs beside the stock one: batches of 512 spans or log records, metrics, and single items."""
+"""What the direct encoder costs beside the stock one: batches of 512 spans or log records, metrics, single items."""
 
 from __future__ import annotations
 

@@ -28,6 +28,8 @@ from comet_otel.encoding._batch import PART_BYTES_UNLIMITED, EncodedBatch
 from comet_otel.encoding._fields import check_dataclass
 from comet_otel.encoding._tree import FRAMING_BYTES_MAX, Tree, resource_frame, scope_frame
 from comet_otel.encoding._wire import (
+    MISSES_FORGOTTEN,
+    MISSES_STORED,
     Heads,
     TextFields,
     delimited,
@@ -54,8 +56,6 @@ _UNITS: Final = TextFields(b"\x1a")
 _POINT_HEADS: Final = Heads(b"\x0a")
 
 _BUCKETS_CACHED_MAX: Final = 1000
-_bounds_known: Final[dict[int, tuple[Any, bytes]]] = {}
-_budget.register(_bounds_known)
 
 _pack_integer_point: Final = struct.Struct("<BQBQBq").pack
 _pack_double_point: Final = struct.Struct("<BQBQBd").pack
@@ -231,7 +231,7 @@ def _histogram_point(point: Any, tally: EncodedBatch) -> bytes:
             optional_double_field(b"\x29", total),
             _packed(b"\x32", "Q", counts),
         ]
-    pieces.append(_bounds(point.explicit_bounds))
+    pieces.append(_BOUNDS_FIELDS.of(point.explicit_bounds))
     for exemplar in point.exemplars:
         pieces.append(delimited(b"\x42", _exemplar(exemplar, tally)))
     _HISTOGRAM_ATTRIBUTES.append_to(pieces, contents(point.attributes)[0], tally)
@@ -270,16 +270,35 @@ def _packed(tag: bytes, kind: str, values: Any) -> bytes:
     return delimited(tag, struct.pack(f"<{len(numbers)}{kind}", *numbers)) if numbers else b""
 
 
-def _bounds(bounds: Any) -> bytes:
-    """Return the bounds of a histogram, which all its points share for as long as it lives."""
-    known = _bounds_known.get(id(bounds))
-    if known is not None:
-        return known[1]
-    field = _packed(b"\x3a", "d", bounds)
-    if type(bounds) is tuple and len(bounds) <= _BUCKETS_CACHED_MAX:
-        _budget.charge(_budget.ENTRY_BYTES + 3 * len(field))
-        _bounds_known[id(bounds)] = (bounds, field)  # held, so that no other object gets its identity
-    return field
+class _BoundsFields(dict[int, tuple[Any, bytes]]):
+    """The bounds of histograms, which points of one histogram share, by the identity of their tuple.
+
+    By identity and not by value, because 0.0 and -0.0 are equal; each is kept together with its tuple, so that no other
+    object can have the same identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._misses = 0
+        _budget.register(self)
+
+    def of(self, bounds: Any) -> bytes:
+        known = self.get(id(bounds))
+        if known is not None:
+            return known[1]
+        field = _packed(b"\x3a", "d", bounds)
+        if type(bounds) is tuple and len(bounds) <= _BUCKETS_CACHED_MAX:
+            self._misses += 1
+            if self._misses <= MISSES_STORED:
+                _budget.charge(_budget.ENTRY_BYTES + 3 * len(field))
+                self[id(bounds)] = (bounds, field)
+            elif self._misses > MISSES_FORGOTTEN:
+                self.clear()
+                self._misses = 0
+        return field
+
+
+_BOUNDS_FIELDS: Final = _BoundsFields()
 
 
 def _exponential_point(point: Any, tally: EncodedBatch) -> bytes:

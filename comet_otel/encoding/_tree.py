@@ -230,9 +230,24 @@ def one_item(resource: Any, scope: Any, content: bytes, tally: EncodedBatch) -> 
 
 def _equal(owner: Any, known: list[_PlaceT], by_value: dict[Any, _PlaceT]) -> _PlaceT | None:
     """Find the place of an equal owner. The usual single owner is never hashed: a resource makes JSON of itself."""
+    if not known:
+        return None
     for place in known[len(by_value) :]:
-        by_value[place.owner] = place
-    return by_value.get(owner) if known else None
+        by_value[_comparable(place.owner)] = place
+    return by_value.get(_comparable(owner))
+
+
+def _comparable(owner: Any) -> Any:
+    """Return an owner as a key; one that cannot be hashed is like no other, and does not trouble the others."""
+    try:
+        hash(owner)
+    except Exception:  # noqa: BLE001 - its attributes, or a class of its own, may raise anything
+        return _Identity(id(owner))
+    return owner
+
+
+class _Identity(NamedTuple):
+    number: int
 
 
 def _scope_message(scope: ScopeItems) -> bytes:

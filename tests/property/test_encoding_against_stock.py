@@ -144,21 +144,21 @@ def without_anything(request: ExportLogsServiceRequest) -> None:
 
 
 @MANY
-@given(odd.SPAN_BATCHES)
+@given(odd.SPAN_BATCHES.strategy)
 def test_spans_are_encoded_as_by_the_stock_encoder(batch) -> None:
     """Every span that it encodes alone and no other, with the same attributes."""
     check(SPANS, batch, of_sequence(trace_encoder.encode_spans, batch), without_link_trace_states)
 
 
 @MANY
-@given(odd.LOG_BATCHES)
+@given(odd.LOG_BATCHES.strategy)
 def test_log_records_are_encoded_as_by_the_stock_encoder(batch) -> None:
     """Every record that it encodes alone and no other, with the same attributes."""
     check(LOG_RECORDS, batch, of_sequence(_log_encoder.encode_logs, batch), without_anything)
 
 
 @MANY
-@given(odd.METRIC_BATCHES)
+@given(odd.METRIC_BATCHES.strategy)
 def test_metrics_are_encoded_as_by_the_stock_encoder(batch) -> None:
     """Every data point that it encodes alone and no other, with the same attributes."""
     check(METRICS, batch, of_metrics(batch), without_gauge_starts)

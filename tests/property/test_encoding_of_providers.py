@@ -35,8 +35,9 @@ from opentelemetry.trace import (
 
 from comet_otel.encoding import encode_logs, encode_metrics, encode_spans
 from tests.support import odd_telemetry as odd
+from tests.support.makers import one_of
 
-ATTRIBUTES = st.one_of(odd.PLAIN, odd.ODD)
+ATTRIBUTES = one_of(odd.PLAIN, odd.ODD).strategy
 LIMITS = st.one_of(st.none(), st.integers(0, 3))
 REMOTE = set_span_in_context(
     NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
@@ -58,9 +59,9 @@ def steps() -> st.SearchStrategy[list[tuple[str, Any]]]:
             st.tuples(st.just("attributes"), ATTRIBUTES),
             st.tuples(st.just("event"), ATTRIBUTES),
             st.tuples(st.just("link"), ATTRIBUTES),
-            st.tuples(st.just("exception"), odd.TEXT),
-            st.tuples(st.just("status"), odd.TEXT),
-            st.tuples(st.just("name"), odd.TEXT),
+            st.tuples(st.just("exception"), odd.TEXT.strategy),
+            st.tuples(st.just("status"), odd.TEXT.strategy),
+            st.tuples(st.just("name"), odd.TEXT.strategy),
         ),
         max_size=6,
     )
@@ -119,7 +120,7 @@ def test_spans_of_a_tracer_are_encoded_as_by_the_stock_encoder(limits, made) -> 
 
 @given(
     st.builds(LogRecordLimits, max_attributes=LIMITS, max_attribute_length=LIMITS),
-    st.lists(st.tuples(st.sampled_from(SeverityNumber), odd.VALUES, ATTRIBUTES), max_size=3),
+    st.lists(st.tuples(st.sampled_from(SeverityNumber), odd.VALUES.strategy, ATTRIBUTES), max_size=3),
 )
 def test_records_of_a_logger_are_encoded_as_by_the_stock_encoder(limits, made) -> None:
     """With attributes that were cut and counted, inside and outside of a span."""
@@ -148,7 +149,7 @@ MEASURED = st.one_of(st.integers(-1000, 2**40), st.floats(allow_nan=False, allow
 
 @given(
     st.sampled_from(AggregationTemporality),
-    st.lists(st.tuples(st.integers(0, 5), MEASURED, st.dictionaries(odd.TEXT, odd.SCALARS, max_size=2)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 5), MEASURED, odd.POINT_ATTRIBUTES.strategy), max_size=8),
 )
 def test_metrics_of_a_meter_are_encoded_as_by_the_stock_encoder(temporality, measured) -> None:
     """All kinds of instruments, both kinds of histograms, with exemplars, collected twice."""

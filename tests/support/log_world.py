@@ -448,10 +448,17 @@ class LogWorld:
         assert first >= shard.first or not shard.numbers
         evicted = first - shard.first
         if evicted and self._bound_holds:
-            assert self.settings.when_full == "evict_oldest", "evicted, although new entries were to be rejected"
+            if self.settings.when_full == "reject_new":
+                assert self._wanted_from(name) >= first, "evicted, although new entries were to be rejected"
             self.tally["evicted"] += evicted
         shard.segments, shard.first = found, first
         shard.first_lost_from = self._lost_from(name, first) if found else 0
+
+    def _wanted_from(self, name: str) -> int:
+        """The lowest number of a shard that a group has still to acknowledge; 0 where there is no group."""
+        stream, shard_id = _split(name)
+        groups = [group for known, group in self.places if known == stream]
+        return min((self.stored(stream, group, shard_id)[-1].offset for group in groups), default=0)
 
     def _lost_from(self, name: str, first: int) -> int:
         header = decode_segment_header((self.shard_directory(name) / f"{first:020d}.segment").read_bytes()[:1024])

@@ -142,3 +142,14 @@ def test_a_resource_that_cannot_be_encoded_costs_its_own_items() -> None:
     both = encode_parts(METRICS, MetricsData([*worse.resource_metrics, *data.resource_metrics]))
     assert both.payloads == encode_parts(METRICS, data).payloads
     assert both.unencodable_items == 2
+
+
+def test_a_resource_that_cannot_be_hashed_does_not_trouble_the_others() -> None:
+    """Resources are compared by making JSON of their attributes, which not every number survives."""
+    odd, twin = span(2), span(3)
+    odd._resource = twin._resource = Resource({"number": 10**5_000, "a": 1})
+    encoded = encode_parts(SPANS, [span(1), odd, span(4), twin])
+    found = ExportTraceServiceRequest.FromString(encoded.payloads[0]).resource_spans
+    numbers = [[int.from_bytes(one.span_id, "big") for one in resource.scope_spans[0].spans] for resource in found]
+    assert numbers == [[1, 4], [2, 3]]
+    assert (encoded.unencodable_items, encoded.unencodable_attributes) == (0, 1)
