@@ -9,8 +9,10 @@ from benchmarks import (
     consume,
     durability,
     encoding,
+    exporting,
     open_scaling,
     processes,
+    request_latency,
     shipping,
     stalled_disk,
     tail_latency,
@@ -32,6 +34,8 @@ def main() -> None:
     backlog.main()
     shipping.main()
     encoding.main()
+    exporting.main()
+    request_latency.main()
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ OpenTelemetry SDK, and neither side ever loads gRPC from here.
 
 from __future__ import annotations
 
-import importlib as _importlib
-import typing as _typing
+TYPE_CHECKING = False  # as type checkers know it; `typing` takes longer to load than all of this
 
-if _typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from comet_otel.log_exporter import CometLogRecordExporter
     from comet_otel.metric_exporter import CometMetricExporter
     from comet_otel.span_exporter import CometSpanExporter
+
+del TYPE_CHECKING
 
 __all__ = ["CometLogRecordExporter", "CometMetricExporter", "CometSpanExporter"]
 
@@ -36,7 +37,9 @@ def __getattr__(name: str) -> object:
     if home is None:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value: object = getattr(_importlib.import_module(home), name)
+    import importlib  # noqa: PLC0415 - for the same reason
+
+    value: object = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

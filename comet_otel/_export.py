@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
-from comet_otel import shared_client
+import comet_storage
+from comet_otel import _export_metrics, shared_client
+from comet_otel._bounded import seconds_of
+from comet_otel._export_metrics import ExportMetrics
 from comet_otel._logging import TroubleLog
+from comet_otel.config import load_config
 from comet_otel.encoding import encode_parts
 from comet_otel.shared_client import LogUnavailableError
-from comet_storage import CometError
+from comet_otel.streams import route_of_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from opentelemetry.metrics import MeterProvider
+
     from comet_otel.config import ExporterConfig
     from comet_otel.encoding import Codec, EncodedBatch
-    from comet_otel.streams import Route
+    from comet_otel.streams import Route, Signal
 
 ENTRY_BYTES_MAX: Final = 4 * 1024 * 1024 - 64 * 1024
 """Largest entry that is written where the batch can be halved: gRPC servers take 4 MiB unless told otherwise, and the
@@ -33,6 +39,10 @@ margin leaves room for what the shipper's framing adds."""
 
 _SHARE_OF_LOG_MIN: Final = 8
 """In a very small log, no entry takes more than one part in this many of it."""
+
+FLUSH_SECONDS: Final = 30.0
+SHUTDOWN_SECONDS: Final = 30.0
+"""Limits where the SDK gives none that is a number."""
 
 _BatchT = TypeVar("_BatchT")
 
@@ -56,11 +66,41 @@ class ExportCounters:
     refused_items: int = 0
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one batch: how many items were stored and left out, and what kept the others out of the log."""
+
+    stored: int = 0
+    unencodable: int = 0
+    error_type: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether nothing was refused, and something stored, or there was nothing to store."""
+        return self.error_type is None and (self.stored > 0 or not self.unencodable)
+
+
 class ExportPipeline(Generic[_BatchT]):
     """Encodes the batches of one signal and appends them to the log."""
 
-    def __init__(self, route: Route, codec: Codec[_BatchT], config: ExporterConfig) -> None:
-        """Join the shared client of the directory and try to open it; failing that, say so and go on."""
+    def __init__(
+        self,
+        route: Route,
+        codec: Codec[_BatchT],
+        config: ExporterConfig,
+        *,
+        component: str | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        """Join the shared client of the directory and try to open it; failing that, say so and go on.
+
+        Args:
+            route: where the signal goes.
+            codec: how its batches are encoded.
+            config: where the log is.
+            component: type of the component that it reports about itself as.
+            meter_provider: what it reports to if it is to; by default the global one.
+        """
         self.counters = ExportCounters()
         self._stream = route.stream
         self._codec = codec
@@ -68,6 +108,7 @@ class ExportPipeline(Generic[_BatchT]):
         self._storing_trouble = TroubleLog(_logger, f"storing {route.signal.value} in {config.data_dir}")
         self._encoding_trouble = TroubleLog(_logger, f"encoding {route.signal.value}")
         self._shut_down = False
+        self._metrics: ExportMetrics | None = None
         self._client = shared_client.acquire(config)
         with _own_work():
             try:
@@ -76,6 +117,8 @@ class ExportPipeline(Generic[_BatchT]):
                 self._client.open()
             except LogUnavailableError:
                 _logger.debug("reported where it was found")
+        if _export_metrics.are_enabled():
+            self._report_to(meter_provider, route.signal, component or f"comet_otel.{type(self).__name__}")
 
     def export(self, batch: _BatchT) -> bool:
         """Store a batch; return whether at least one of its items is in the log and none was refused by it.
@@ -84,7 +127,9 @@ class ExportPipeline(Generic[_BatchT]):
         """
         with _own_work():
             try:
-                return self._export(batch)
+                if self._metrics is None:
+                    return self._export(batch).succeeded
+                return self._export_observed(self._metrics, batch).succeeded
             except Exception as error:  # noqa: BLE001 - telemetry must not fail the application, whatever it meets
                 self._refuse(_count_or_one(self._codec, batch), error)
                 return False
@@ -104,27 +149,61 @@ class ExportPipeline(Generic[_BatchT]):
         with _own_work():
             shared_client.release(self._client, timeout)
 
-    def _export(self, batch: _BatchT) -> bool:
+    def _report_to(self, meter_provider: MeterProvider | None, signal: Signal, component: str) -> None:
+        from comet_otel import _log_metrics  # noqa: PLC0415 - costs nothing where these metrics are off, as by default
+
+        try:
+            _log_metrics.report_to(meter_provider)
+            self._metrics = ExportMetrics(signal, component, meter_provider)
+        except Exception as error:  # noqa: BLE001 - a meter provider of another kind may raise anything
+            _logger.warning("no metrics about storing %s: %s: %s", signal.value, type(error).__name__, error)
+
+    def _export_observed(self, metrics: ExportMetrics, batch: _BatchT) -> _Outcome:
+        items = self._codec.count(batch)
+        outcome = _Outcome()
+        began = metrics.begin(items)
+        try:
+            outcome = self._export(batch)
+        except BaseException as error:
+            outcome = _Outcome(error_type=type(error).__qualname__)
+            raise
+        finally:
+            metrics.end(began, items, unencodable=outcome.unencodable, error_type=outcome.error_type)
+        return outcome
+
+    def _export(self, batch: _BatchT) -> _Outcome:
         if self._shut_down:
             self._refuse(self._codec.count(batch), "the exporter was shut down before this batch came")
-            return False
+            return _Outcome(error_type="already_shutdown")
         encoded = encode_parts(self._codec, batch, self._entry_bytes_max)
         self._report_unencodable(encoded)
-        stored = self._codec.count(batch) - encoded.unencodable_items
+        encodable = self._codec.count(batch) - encoded.unencodable_items
+        too_large: comet_storage.CometError | None = None
+        stored = encodable
         try:
             # Several payloads are the exception (a large batch, or one with an unencodable item); they may not fit into
             # one call, so that a failure between them leaves the first ones stored.
             for payload in encoded.payloads:
-                self._client.append(self._stream, [payload])
-        except LogUnavailableError:
-            self.counters.refused_items += stored  # the shared client reports it, once for all exporters
-            return False
-        except CometError as error:
-            self._refuse(stored, error)
-            return False
+                try:
+                    self._append(payload)
+                except comet_storage.EntryTooLarge as error:
+                    too_large = error  # what could not be halved is a single item, and costs itself alone
+                    stored -= 1
+        except LogUnavailableError as error:
+            self.counters.refused_items += encodable  # the shared client reports it, once for all exporters
+            return _Outcome(0, encoded.unencodable_items, type(error).__qualname__)
+        except comet_storage.CometError as error:
+            self._refuse(encodable, error)
+            return _Outcome(0, encoded.unencodable_items, type(error).__qualname__)
         self.counters.stored_items += stored
+        if too_large is not None:
+            self._refuse(encodable - stored, too_large)
+            return _Outcome(stored, encoded.unencodable_items, type(too_large).__qualname__)
         self._storing_trouble.recovered()
-        return stored > 0 or not encoded.unencodable_items
+        return _Outcome(stored, encoded.unencodable_items)
+
+    def _append(self, payload: bytes) -> None:
+        self._client.append(self._stream, [payload])
 
     def _report_unencodable(self, encoded: EncodedBatch) -> None:
         self.counters.unencodable_items += encoded.unencodable_items
@@ -158,11 +237,31 @@ class PipelineExporter:
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Make durable what was stored; return whether that was done within `timeout_millis` milliseconds."""
-        return self._pipeline.force_flush(timeout_millis / 1000)
+        return self._pipeline.force_flush(seconds_of(timeout_millis, FLUSH_SECONDS))
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Let go of the log; exports from now on fail. The SDK also passes the limit as ``timeout``."""
-        self._pipeline.shutdown(kwargs.get("timeout", timeout_millis) / 1000)
+        self._pipeline.shutdown(seconds_of(kwargs.get("timeout", timeout_millis), SHUTDOWN_SECONDS))
+
+    def _start(
+        self,
+        signal: Signal,
+        codec: Codec[Any],
+        meter_provider: MeterProvider | None,
+        **settings: Any,
+    ) -> None:
+        """Make the pipeline of a signal; `settings` are those of `load_config`.
+
+        Raises:
+            ConfigError: one of them has a wrong value.
+        """
+        self._pipeline = ExportPipeline(
+            route_of_signal(signal),
+            codec,
+            load_config(**settings),
+            component=f"comet_otel.{type(self).__name__}",
+            meter_provider=meter_provider,
+        )
 
 
 def _entry_bytes_max(config: ExporterConfig) -> int:

@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics.view import (
     ExponentialBucketHistogramAggregation,
 )
 
-from comet_storage import ConfigError
+import comet_storage
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -94,7 +94,7 @@ def _choice(argument: str | None, argument_name: str, variable: str, choices: Co
     rule = f"must be one of {', '.join(choices)}"
     if argument is not None:
         if argument.lower() not in choices:
-            raise ConfigError(f"{argument_name} is {argument!r}: {rule}")
+            raise comet_storage.ConfigError(f"{argument_name} is {argument!r}: {rule}")
         return argument.lower()
     name = os.environ.get(variable, "").strip().lower() or default
     if name not in choices:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from comet_otel import encoding
-from comet_otel._export import ExportPipeline, PipelineExporter
+from comet_otel._export import PipelineExporter
 from comet_otel._logging import is_own_line
-from comet_otel.config import load_config
-from comet_otel.streams import Signal, route_of_signal
+from comet_otel.streams import Signal
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk._logs import ReadableLogRecord
 
     from comet_storage import CometConfig
@@ -34,21 +35,41 @@ class CometLogRecordExporter(PipelineExporter, LogRecordExporter):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         durability: str | None = None,
-        max_total_size: int | str | None = None,
-        config: CometConfig | None = None,
+        compression: str | None = None,
+        max_total_size: float | str | None = None,
+        max_age: float | timedelta | str | None = None,
+        meter_provider: MeterProvider | None = None,
+        config: CometConfig | Mapping[str, Any] | str | None = None,
     ) -> None:
         """Join the log in `data_dir`; the arguments are those of `CometSpanExporter`.
 
         Raises:
             ConfigError: an argument has a wrong value.
         """
-        settings = load_config(data_dir=data_dir, durability=durability, max_total_size=max_total_size, config=config)
-        self._pipeline = ExportPipeline(route_of_signal(Signal.LOGS), encoding.LOG_RECORDS, settings)
+        self._start(
+            Signal.LOGS,
+            encoding.LOG_RECORDS,
+            meter_provider,
+            data_dir=data_dir,
+            durability=durability,
+            compression=compression,
+            max_total_size=max_total_size,
+            max_age=max_age,
+            config=config,
+        )
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Store a batch of log records."""
-        foreign = [record for record in batch if not _is_own(record)]
-        return LogRecordExportResult.SUCCESS if self._pipeline.export(foreign) else LogRecordExportResult.FAILURE
+        stored = self._pipeline.export(_foreign(batch))
+        return LogRecordExportResult.SUCCESS if stored else LogRecordExportResult.FAILURE
+
+
+def _foreign(batch: Sequence[ReadableLogRecord]) -> Sequence[ReadableLogRecord]:
+    """Return the records that are not this distribution's own lines."""
+    try:
+        return [record for record in batch if not _is_own(record)]
+    except Exception:  # noqa: BLE001 - what this is can be no batch; the pipeline refuses and counts it
+        return batch
 
 
 def _is_own(record: ReadableLogRecord) -> bool:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
 from comet_otel import _metric_preferences, encoding
-from comet_otel._export import ExportPipeline, PipelineExporter
-from comet_otel.config import load_config
-from comet_otel.streams import Signal, route_of_signal
+from comet_otel._export import PipelineExporter
+from comet_otel.streams import Signal
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
+    from datetime import timedelta
 
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricsData
     from opentelemetry.sdk.metrics.view import Aggregation
 
@@ -32,19 +34,25 @@ class CometMetricExporter(PipelineExporter, MetricExporter):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         durability: str | None = None,
-        max_total_size: int | str | None = None,
-        config: CometConfig | None = None,
+        compression: str | None = None,
+        max_total_size: float | str | None = None,
+        max_age: float | timedelta | str | None = None,
+        meter_provider: MeterProvider | None = None,
+        config: CometConfig | Mapping[str, Any] | str | None = None,
         preferred_temporality: dict[type, AggregationTemporality] | None = None,
         preferred_aggregation: dict[type, Aggregation] | None = None,
         temporality_preference: str | None = None,
         default_histogram_aggregation: str | None = None,
     ) -> None:
-        """Join the log in `data_dir`; the first four arguments are those of `CometSpanExporter`.
+        """Join the log in `data_dir`; the first seven arguments are those of `CometSpanExporter`.
 
         Args:
             data_dir: directory of the log.
             durability: ``process`` or ``always``.
+            compression: ``zstd`` or ``none``.
             max_total_size: bytes that the log may take on disk.
+            max_age: seconds after which data goes.
+            meter_provider: what the exporter reports about itself to.
             config: complete configuration of the log.
             preferred_temporality: temporality per instrument class; wins over `temporality_preference` for its classes.
             preferred_aggregation: aggregation per instrument class; wins over `default_histogram_aggregation`.
@@ -66,8 +74,17 @@ class CometMetricExporter(PipelineExporter, MetricExporter):
                 **(preferred_aggregation or {}),
             },
         )
-        settings = load_config(data_dir=data_dir, durability=durability, max_total_size=max_total_size, config=config)
-        self._pipeline = ExportPipeline(route_of_signal(Signal.METRICS), encoding.METRICS, settings)
+        self._start(
+            Signal.METRICS,
+            encoding.METRICS,
+            meter_provider,
+            data_dir=data_dir,
+            durability=durability,
+            compression=compression,
+            max_total_size=max_total_size,
+            max_age=max_age,
+            config=config,
+        )
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:  # noqa: ARG002
         """Store a batch of metrics. The limit of time is not needed: nothing here waits."""

@@ -2,11 +2,12 @@
 
 The first exporter of a directory opens the client, the last one to be shut down closes it. A directory that cannot be
 opened does not stop anything: opening is tried again with a growing pause, and until it works every append is refused
-at once.
+at once. Nor does a log that makes its callers wait in vain (a lock that a stopped process holds, a disk that stalls):
+after a failure that took long, appends are refused at once for several times as long.
 
 A fork is taken in stride: the storage client lets go of what belongs to the parent and claims a lane of its own with
 the child's first append; what this module adds is that no lock held by a thread of the parent blocks the child.
-Python-level forks are noticed by a hook, those made by C code (uWSGI) by comparing process ids.
+Python-level forks are noticed by a hook, those made by C code (uWSGI) by comparing process ids, off the append path.
 """
 
 from __future__ import annotations
@@ -17,32 +18,53 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+import comet_storage
 from comet_otel._bounded import BoundedCalls
 from comet_otel._logging import TroubleLog
-from comet_storage import Client, ClosedError, CometError, LogMovedError, ShardLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from comet_otel.config import ExporterConfig
-    from comet_storage import CometConfig, LaneWriter
+    from comet_storage import Client, CometConfig, LaneWriter
 
 OPEN_WAIT_SECONDS: Final = 1.0
-"""How long an export waits for another thread that is opening the same directory."""
+"""How long an export waits for another thread that is opening the same directory, counted from when that began."""
 
 REOPEN_PAUSE_FIRST: Final = 0.5
-REOPEN_PAUSE_MAX: Final = 30.0
+REOPEN_PAUSE_MAX: Final = 5.0
 """Seconds between two tries to open a directory that cannot be opened; doubled from the first to the greatest."""
 
-_STALE: Final = (ClosedError, LogMovedError)
-"""Errors that say that this client cannot write any more and a new one may."""
+SLOW_FAILURE_SECONDS: Final = 0.1
+"""A failure that took longer than this was waiting for something."""
+
+PAUSE_FACTOR: Final = 9
+"""For so many times as long as a slow failure took, appends are refused at once: a log that is stuck takes at most a
+tenth of its callers' time."""
+
+PAUSE_MAX: Final = 10.0
+"""Seconds for which they are refused at most."""
 
 _logger = logging.getLogger(__name__)
 
 
 class LogUnavailableError(Exception):
-    """The log of this directory is not open now; opening it is tried again later."""
+    """The log of this directory is not open now, or keeps its callers waiting; it is tried again later."""
+
+
+class _Opened:
+    """A client, and its lanes."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.lanes: dict[str, LaneWriter] = {}
+
+    def lane(self, stream: str) -> LaneWriter:
+        lane = self.lanes.get(stream)
+        if lane is None:
+            lane = self.lanes[stream] = self.client.lanes(stream)
+        return lane
 
 
 class SharedClient:
@@ -59,40 +81,58 @@ class SharedClient:
         self._closed = False
         self._clock = clock
         self._trouble = TroubleLog(_logger, f"the telemetry log in {data_dir}")
-        self._client: Client | None = None
-        self._writers: dict[str, LaneWriter] = {}
+        self._opened: _Opened | None = None
+        self._inherited: _Opened | None = None
+        self._adopters: dict[int, int] = {}
         self._reopen_at = float("-inf")
         self._reopen_pause = REOPEN_PAUSE_FIRST
+        self._refused_until = float("-inf")
         self.after_fork()
 
     def after_fork(self) -> None:
         """Set what each process must have for itself. In a forked child: locks that nobody holds."""
-        self._pid = os.getpid()
+        # After a fork by C code several threads may come here at once; exactly one of them is the first.
+        if self._adopters.setdefault(os.getpid(), threading.get_ident()) != threading.get_ident():
+            return
         self._lock = threading.Lock()
         self._opening_thread = 0
+        self._opening_since = 0.0
         self._bounded = BoundedCalls()
+        # The child's first append takes it over; here no thread may be started.
+        if self._opened is not None:
+            self._opened, self._inherited = None, self._opened
+        self._pid = os.getpid()
+
+    @property
+    def client(self) -> Client | None:
+        """The storage client, if there is one open."""
+        if self._pid != os.getpid():
+            self.after_fork()
+        opened = self._opened or self._inherited
+        return None if opened is None else opened.client
 
     def append(self, stream: str, entries: Sequence[bytes]) -> None:
         """Append entries to this process's lane of a stream.
 
         Raises:
-            LogUnavailableError: the directory is not open and cannot be opened now.
+            LogUnavailableError: the directory is not open and cannot be opened now, or appends wait in vain.
             CometError: the log refused the entries.
         """
+        began = self._clock()
+        if began < self._refused_until:
+            raise LogUnavailableError(f"it keeps appends waiting; next try in {self._refused_until - began:.1f} s")
         try:
-            self._writer(stream).append(entries)
-        except ShardLostError:
-            self._writer(stream).append(entries)  # the lane claims another shard
-        except _STALE as error:
-            self._discard(error)
-            self._writer(stream).append(entries)
+            self._append(stream, entries)
+        except comet_storage.CometError:
+            now = self._clock()
+            if now - began > SLOW_FAILURE_SECONDS:
+                self._refused_until = now + min(PAUSE_FACTOR * (now - began), PAUSE_MAX)
+            raise
 
     def sync(self, timeout: float) -> bool:
         """Make durable what was appended; return whether that was done within `timeout` seconds."""
-        client = self._client
-        if client is None or self._pid != os.getpid():
-            return True  # this process has appended nothing
-        return self._bounded.call(client.sync, timeout)
+        client = self.client
+        return client is None or self._bounded.call(client.sync, timeout)
 
     def open(self) -> None:
         """Open the directory unless it is open or was tried too short a time ago.
@@ -100,80 +140,114 @@ class SharedClient:
         Raises:
             LogUnavailableError: it is not open after that.
         """
-        if self._client is not None:
-            return
-        # A signal handler that exports while its own thread is opening must not wait for itself.
-        wait = 0.0 if self._opening_thread == threading.get_ident() else OPEN_WAIT_SECONDS
-        if not self._lock.acquire(timeout=wait):
-            raise LogUnavailableError("another thread is still opening it")
-        try:
-            self._opening_thread = threading.get_ident()
-            if self._client is None:
-                self._try_to_open()
-        finally:
-            self._opening_thread = 0
-            self._lock.release()
+        self._open()
 
     def close(self, timeout: float) -> None:
         """Close the client, giving up the wait (not the closing) after `timeout` seconds."""
         self._closed = True  # an export that is still running in another thread must not open it again
-        client, self._client = self._client, None
-        self._writers = {}
-        # A child of a C-level fork that never appended has a client that still thinks itself the parent's.
-        if client is not None and self._pid == os.getpid():
-            self._bounded.call(client.close, timeout)
+        client, self._opened, self._inherited = self.client, None, None
+        if client is not None:
+            self._bounded.finish(client.close, timeout)
 
-    def _writer(self, stream: str) -> LaneWriter:
+    def inquire(self, question: Callable[[Client], object], timeout: float) -> bool:
+        """Ask the storage client what may take long, in the helper thread.
+
+        Returns:
+            Whether there is a client, and it answered within `timeout` seconds.
+        """
+        client = self.client
+        return client is not None and self._bounded.call(lambda: question(client), timeout)
+
+    def _append(self, stream: str, entries: Sequence[bytes]) -> None:
+        opened = self._opened or self._open()
+        try:
+            opened.lane(stream).append(entries)
+        except comet_storage.ShardLostError:
+            opened.lane(stream).append(entries)  # the lane claims another shard
+        except (comet_storage.ClosedError, comet_storage.LogMovedError) as error:
+            self._discard(opened, error)
+            self._open().lane(stream).append(entries)
+
+    def _open(self) -> _Opened:
         if self._pid != os.getpid():
             self.after_fork()
-        self.open()
-        writer = self._writers.get(stream)
-        if writer is None:
-            client = self._client
-            if client is None:
-                raise LogUnavailableError("it was closed meanwhile")
-            writer = self._writers[stream] = client.lanes(stream)
-        return writer
+        opened = self._opened
+        if opened is not None:
+            return opened
+        if not self._lock.acquire(timeout=self._patience()):
+            raise LogUnavailableError("another thread is still opening it")
+        try:
+            self._opening_since = self._clock()
+            self._opening_thread = threading.get_ident()
+            if self._opened is None:
+                self._opened = self._take_inherited() or self._try_to_open()
+                self._bounded.start()
+            return self._opened
+        finally:
+            self._opening_thread = 0
+            self._lock.release()
 
-    def _try_to_open(self) -> None:
+    def _patience(self) -> float:
+        """How long to wait for another thread that is opening, in seconds."""
+        if self._opening_thread == 0:
+            return OPEN_WAIT_SECONDS
+        # A signal handler that exports while its own thread is opening must not wait for itself.
+        if self._opening_thread == threading.get_ident():
+            return 0.0
+        return max(0.0, OPEN_WAIT_SECONDS - (self._clock() - self._opening_since))
+
+    def _take_inherited(self) -> _Opened | None:
+        """Return what the parent process had open: each of its lanes claims a shard anew in this one."""
+        inherited, self._inherited = self._inherited, None
+        return None if self._closed else inherited
+
+    def _try_to_open(self) -> _Opened:
         if self._closed:
             raise LogUnavailableError("it was closed by the shutdown of its last exporter")
-        now = self._clock()
-        if now < self._reopen_at:
-            raise LogUnavailableError(f"it could not be opened; next try in {self._reopen_at - now:.1f} s")
+        began = self._clock()
+        if began < self._reopen_at:
+            raise LogUnavailableError(f"it could not be opened; next try in {self._reopen_at - began:.1f} s")
         try:
-            client = Client(self.data_dir, self.config)
-        except (CometError, OSError) as error:
-            self._reopen_at = now + self._reopen_pause
+            client = comet_storage.Client(self.data_dir, self.config)
+        except (comet_storage.CometError, OSError) as error:
+            now = self._clock()
+            self._reopen_at = now + max(self._reopen_pause, min(PAUSE_FACTOR * (now - began), PAUSE_MAX))
             self._reopen_pause = min(2 * self._reopen_pause, REOPEN_PAUSE_MAX)
             self._trouble.failed(f"cannot be opened, and telemetry is not stored until it can: {error}")
             raise LogUnavailableError(str(error)) from error
-        self._writers = {}
-        self._client = client
         self._reopen_pause = REOPEN_PAUSE_FIRST
         self._trouble.recovered()
+        return _Opened(client)
 
-    def _discard(self, error: Exception) -> None:
+    def _discard(self, opened: _Opened, error: Exception) -> None:
         """Drop a client that reported that it cannot write any more, so that the next use opens a new one."""
-        client, self._client = self._client, None
-        self._writers = {}
-        _logger.warning("the telemetry log in %s is opened again: %s", self.data_dir, error)
-        if client is not None:
-            try:
-                client.close()
-            except (CometError, OSError) as close_error:
-                _logger.debug("closing the log in %s failed: %s", self.data_dir, close_error)
+        if self._pid != os.getpid():
+            self.after_fork()
+        if not self._lock.acquire(timeout=self._patience()):
+            raise LogUnavailableError("another thread is opening it again")
+        try:
+            if opened is self._opened:
+                self._opened = None
+            elif opened is self._inherited:
+                self._inherited = None
+            else:
+                return  # another thread did
+        finally:
+            self._lock.release()
+        if not self._closed:
+            _logger.warning("the telemetry log in %s is opened again: %s", self.data_dir, error)
+        self._bounded.call(opened.client.close, OPEN_WAIT_SECONDS)
 
 
 class _Registry:
     """All shared clients of this process, by real directory."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._clients: dict[Path, SharedClient] = {}
+        self._renew()
 
     def acquire(self, config: ExporterConfig) -> SharedClient:
-        with self._lock:
+        with self._locked():
             shared = self._clients.get(config.data_dir)
             if shared is None:
                 shared = self._clients[config.data_dir] = SharedClient(config.data_dir, config.storage)
@@ -185,7 +259,7 @@ class _Registry:
             return shared
 
     def release(self, shared: SharedClient, timeout: float) -> None:
-        with self._lock:
+        with self._locked():
             shared.references -= 1
             last = shared.references == 0
             if last:
@@ -193,15 +267,28 @@ class _Registry:
         if last:
             shared.close(timeout)
 
+    def all(self) -> list[SharedClient]:
+        with self._locked():
+            return list(self._clients.values())
+
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._renew()
         for shared in self._clients.values():
             shared.after_fork()
 
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # a signal handler may make or shut down an exporter
+
+    def _locked(self) -> threading.RLock:
+        if self._pid != os.getpid():
+            self._renew()
+        return self._lock
+
 
 _registry: Final = _Registry()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_registry.after_fork)
+# The hook holds the registry, and that only clients whose exporters were not shut down; exporters are not held.
+os.register_at_fork(after_in_child=_registry.after_fork)
 
 
 def acquire(config: ExporterConfig) -> SharedClient:
@@ -212,3 +299,8 @@ def acquire(config: ExporterConfig) -> SharedClient:
 def release(shared: SharedClient, timeout: float) -> None:
     """Give a shared client back; the last user's release closes it, waiting for at most `timeout` seconds."""
     _registry.release(shared, timeout)
+
+
+def all_clients() -> list[SharedClient]:
+    """Return the shared clients that this process has now."""
+    return _registry.all()

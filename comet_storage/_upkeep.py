@@ -77,7 +77,8 @@ class Upkeep:
 
     def _grow_ahead(self) -> None:
         for writer in list(self._writers.values()):
-            with contextlib.suppress(CometError):
+            # What keeps it from growing must not keep it from being synced; that tells what is wrong.
+            with contextlib.suppress(CometError, OSError):
                 writer.grow_ahead()
                 writer.finish_closed()
 

@@ -184,6 +184,10 @@ class Client(Reporting):
         with storage_errors(self.data_dir):
             return self._ledger.measure()
 
+    def max_total_size(self) -> int:
+        """The bound in force on :meth:`allocated_bytes`: that of whoever made the log."""
+        return self._ledger.bound
+
     def pinned_bytes(self) -> int:
         """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
         return self._pins.total

@@ -40,6 +40,9 @@ TICK_SECONDS: Final = 1.0
 ONCE_POLL_SECONDS: Final = 0.05
 """How soon a run that is to end with the backlog notices that it has ended."""
 
+LOOK_ONCE_SECONDS: Final = 0.25
+"""How often such a run looks at the log as a whole."""
+
 STUCK_SECONDS: Final = 60.0
 """When the main loop has not come round for this long, the process is not healthy."""
 
@@ -119,7 +122,7 @@ class Daemon:
         except CometError as error:
             raise EnvironmentFailedError(f"cannot open the log in {self._config.data_dir}: {error}") from error
         with client:
-            fleet = Fleet(client, self._config, self._telemetry)
+            fleet = Fleet(client, self._config, self._telemetry, self._note_tick)
             socket = StatusSocket(self._config.data_dir, self._as_json)
             if self._telemetry is not None:
                 self._telemetry.client = client
@@ -155,15 +158,20 @@ class Daemon:
         return identity
 
     def _work(self, client: Client, fleet: Fleet, identity: LogIdentity, signals: StopSignals) -> _End:
-        pause = ONCE_POLL_SECONDS if self._config.once else TICK_SECONDS
+        look_at = float("-inf")
         with ProgressBars(shown=self._config.once) as progress:
             while True:
-                self._note_tick()
-                self._tend(fleet)
-                self._observe(fleet, client)
-                progress.show(self._observation)
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + (LOOK_ONCE_SECONDS if self._config.once else 0.0)
+                    self._note_tick()
+                    self._tend(fleet)
+                    self._observe(fleet, client)
+                    progress.show(self._observation)
                 if self._config.once and fleet.drained():
+                    self._observe(fleet, client)
+                    progress.show(self._observation)
                     return _End.DRAINED
+                pause = ONCE_POLL_SECONDS if self._config.once else TICK_SECONDS
                 if signals.wait(pause):
                     return _End.STOPPED
                 if signals.take_reload():

@@ -49,9 +49,23 @@ class Change:
 class Fleet:
     """The destinations of one shipper."""
 
-    def __init__(self, client: Client, config: ShipperConfig, telemetry: Telemetry | None = None) -> None:
-        """Prepare; nothing is sent before `tend`."""
+    def __init__(
+        self,
+        client: Client,
+        config: ShipperConfig,
+        telemetry: Telemetry | None = None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; nothing is sent before `tend`.
+
+        Args:
+            client: the log.
+            config: what is sent where.
+            telemetry: times requests, if it is given.
+            alive: called every second while destinations are waited for.
+        """
         self._client = client
+        self._alive = alive
         self._config = config
         self._telemetry = telemetry
         self._dead_letters = DeadLetters(client, config.dead_letter_share)
@@ -83,7 +97,7 @@ class Fleet:
         2. New ones begin where the acknowledgements end. So nothing is lost, and nothing is sent twice but what could
            not be finished in time.
         """
-        _stop([run for run in self._runs if run not in change.runs], change.config.shutdown_timeout)
+        _stop([run for run in self._runs if run not in change.runs], change.config.shutdown_timeout, self._alive)
         self._config, self._dead_letters, self._runs = change.config, change.dead_letters, change.runs
         self.tend()
 
@@ -101,7 +115,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Take nothing new, give requests in flight their time, then abandon them; close the senders."""
-        _stop(self._runs, self._config.shutdown_timeout)
+        _stop(self._runs, self._config.shutdown_timeout, self._alive)
 
     def _run(self, destination: DestinationConfig, config: ShipperConfig, dead_letters: DeadLetters) -> DestinationRun:
         return DestinationRun(self._client, destination, config, dead_letters, self._sender)
@@ -218,11 +232,14 @@ def routes(config: DestinationConfig) -> list[Route]:
     return [replace(route_of_signal(signal), stream=stream) for stream, signal in config.streams if signal in signals]
 
 
-def _stop(runs: list[DestinationRun], timeout: float) -> None:
+def _stop(runs: list[DestinationRun], timeout: float, alive: Callable[[], None]) -> None:
     for run in runs:
         run.begin_stop()
     deadline = time.monotonic() + timeout
-    late = [run for run in runs if not run.join(deadline)]
+    late = runs
+    while late and (now := time.monotonic()) < deadline:
+        late = [run for run in late if not run.join(min(deadline, now + 1.0))]
+        alive()
     for run in late:
         _logger.warning(
             "%s: requests in flight did not end within %g s; what they hold is sent again later",

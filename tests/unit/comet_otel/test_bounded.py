@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from comet_otel._bounded import BoundedCalls
+from comet_otel._bounded import CALLS_WAITING_MAX, WAIT_SECONDS_MAX, BoundedCalls, seconds_of
 from comet_storage import CometError
 
 
@@ -17,10 +17,14 @@ def test_result_says_whether_the_call_succeeded() -> None:
     def fail() -> None:
         raise CometError("no")
 
+    def break_down() -> None:
+        raise RuntimeError("a bug")
+
     calls = BoundedCalls()
-    assert calls.call(lambda: None, 5.0) is True
-    assert calls.call(fail, 5.0) is False
-    assert calls.call(lambda: None, 5.0) is True
+    assert calls.call(lambda: None, 20.0) is True
+    assert calls.call(fail, 20.0) is False
+    assert calls.call(break_down, 20.0) is False
+    assert calls.call(lambda: None, 20.0) is True
 
 
 @pytest.mark.slow
@@ -39,6 +43,67 @@ def test_a_stalled_call_is_given_up_on_and_costs_one_thread() -> None:
     assert len(started) == 1
     release.set()
     assert calls.call(lambda: None, 5.0) is True
+
+
+def test_few_calls_wait_behind_a_stalled_one() -> None:
+    """Whoever flushes for ever on a stalled disk gathers no memory; the last call is never refused."""
+    calls, release, made = BoundedCalls(), threading.Event(), []
+    assert calls.call(lambda: release.wait(20), 0.0) is False
+    results = [calls.call(lambda: made.append(1), 0.0) for _ in range(10 * CALLS_WAITING_MAX)]
+    assert not any(results)
+    thread = calls._thread
+    assert calls.finish(lambda: made.append(2), 0.0) is False
+    release.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert made[-1] == 2
+    assert len(made) <= CALLS_WAITING_MAX + 2
+
+
+def test_a_call_that_interrupts_a_call_of_its_own_thread_waits_for_itself_no_longer_than_asked() -> None:
+    """A signal handler that shuts down while the main thread flushes neither deadlocks nor is left out."""
+    calls, release, made = BoundedCalls(), threading.Event(), []
+
+    def interrupted() -> None:
+        release.wait(20)
+
+    assert calls.call(interrupted, 0.0) is False
+    handler = threading.Timer(0.05, release.set)
+    handler.start()
+    assert calls.finish(lambda: made.append(1), 20.0) is True
+    assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("millis", "seconds"),
+    [
+        (1500, 1.5),
+        (0, 0.0),
+        (-5, 0.0),
+        (0.5, 0.0005),
+        (1e300, WAIT_SECONDS_MAX),
+        (float("inf"), WAIT_SECONDS_MAX),
+        pytest.param(10**400, WAIT_SECONDS_MAX, id="huge"),
+        (float("nan"), 7.0),
+        (None, 7.0),
+        ("30000", 7.0),
+        (object(), 7.0),
+    ],
+)
+def test_whatever_is_given_as_a_limit_is_a_limit(millis, seconds) -> None:
+    """Locks refuse negative, endless and other odd limits; shutting down must not fail because of one."""
+    assert seconds_of(millis, 7.0) == seconds
+    assert isinstance(BoundedCalls().call(lambda: None, seconds_of(millis, 7.0)), bool)
+
+
+def test_no_thread_is_started_once_the_interpreter_exits(monkeypatch) -> None:
+    """The main thread has ended, as Python sees it, before the first exit handler runs."""
+    started = []
+    monkeypatch.setattr(threading.Thread, "start", started.append)
+    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
+    made = []
+    assert BoundedCalls().call(lambda: made.append(1), 5.0) is True
+    assert (made, started) == ([1], [])
 
 
 def test_without_threads_the_call_is_made_directly(monkeypatch) -> None:

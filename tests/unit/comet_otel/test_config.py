@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from comet_otel import config
-from comet_otel.config import load_config, parse_size
+from comet_otel.config import load_config
 from comet_storage import CometConfig, ConfigError
 
 if TYPE_CHECKING:
@@ -19,29 +21,33 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
+    ("given", "size"),
     [
-        (4096, 4096),
-        ("4096", 4096),
-        ("512 MiB", 512 * MIB),
-        ("512mib", 512 * MIB),
-        (" 1.5 GB ", 1_500_000_000),
-        ("1 TiB", 2**40),
-        ("7B", 7),
+        (2**26, 2**26),
+        (float(2**26), 2**26),
+        ("67108864", 2**26),
+        ("64 MiB", 2**26),
+        ("64mib", 2**26),
+        (" 0.5 GB ", 500_000_000),
     ],
 )
-def test_sizes_are_read_with_and_without_units(text, size) -> None:
-    """Numbers are bytes; decimal and binary units are told apart."""
-    assert parse_size(text, name="x") == size
+def test_sizes_are_read_with_and_without_units(tmp_path, given, size) -> None:
+    """Numbers are bytes, also where a configuration file made them floats; decimal and binary units are told apart."""
+    loaded = load_config(data_dir=tmp_path, max_total_size=given, environment={})
+    assert loaded.storage.retention.max_total_size == size
 
 
-@pytest.mark.parametrize("text", ["", "0", 0, -1, "-5", "5 MiBi", "five", "1e9", True, "٣ MiB", "1 2"])
-def test_sizes_that_are_none_are_refused_with_name_value_and_rule(text) -> None:
+@pytest.mark.parametrize("given", ["", "0", 0, -1, "-5", "5 MiBi", "five", 1.5, True, [1], float("nan")])
+def test_sizes_that_are_none_are_refused_with_name_and_rule(tmp_path, given) -> None:
     """The message is enough to find and mend the setting."""
-    with pytest.raises(ConfigError, match="max_total_size") as caught:
-        parse_size(text, name="max_total_size")
-    assert repr(text) in str(caught.value)
-    assert "512 MiB" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"retention\.max_total_size is .*: must be"):
+        load_config(data_dir=tmp_path, max_total_size=given, environment={})
+
+
+@pytest.mark.parametrize("given", [90, 90.0, "90", "90s", "1m30s", timedelta(seconds=90)])
+def test_ages_are_seconds_durations_or_text(tmp_path, given) -> None:
+    """As in the log's own configuration."""
+    assert load_config(data_dir=tmp_path, max_age=given, environment={}).storage.retention.max_age == 90
 
 
 def test_arguments_win_over_variables_and_those_over_defaults(tmp_path) -> None:
@@ -68,9 +74,45 @@ def test_arguments_win_over_variables_and_those_over_defaults(tmp_path) -> None:
     assert default.storage.retention.max_total_size <= 2**30
 
 
+def test_every_variable_sets_what_it_is_named_after(tmp_path) -> None:
+    """Nothing of the log's configuration that a deployment may want to change needs code."""
+    variables = {
+        "COMET_DURABILITY": "always",
+        "COMET_COMPRESSION": "none",
+        "COMET_MAX_TOTAL_SIZE": " 64 MiB ",
+        "COMET_MAX_AGE": "7d",
+        "COMET_MIN_FREE_BYTES": "1 GB",
+        "COMET_WHEN_FULL": "reject_new",
+        "COMET_SYNC_INTERVAL": "250ms",
+        "COMET_WRITE_METHOD": "pwrite",
+        "COMET_LANES": "3",
+    }
+    assert set(variables) == set(config.VARIABLES)
+    loaded = load_config(data_dir=tmp_path, environment=variables).storage
+    assert loaded.storage.durability == "always"
+    assert loaded.compression.codec == "none"
+    assert loaded.retention.max_total_size == 64 * MIB
+    assert loaded.retention.max_age == 7 * 86_400
+    assert loaded.retention.min_free_bytes == 10**9
+    assert loaded.retention.when_full == "reject_new"
+    assert loaded.storage.sync_interval == 0.25
+    assert loaded.storage.write_method == "pwrite"
+    assert loaded.concurrency.lanes == 3
+    empty = dict.fromkeys(variables, "")
+    assert load_config(data_dir=tmp_path, environment=empty) == load_config(data_dir=tmp_path, environment={})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("COMET_DURABILITY", "sometimes"), ("COMET_MAX_TOTAL_SIZE", "lots"), ("COMET_MAX_TOTAL_SIZE", "1")],
+    [
+        ("COMET_DURABILITY", "sometimes"),
+        ("COMET_COMPRESSION", "gzip"),
+        ("COMET_MAX_TOTAL_SIZE", "lots"),
+        ("COMET_MAX_TOTAL_SIZE", "1"),
+        ("COMET_MAX_AGE", "forever"),
+        ("COMET_LANES", "many"),
+        ("COMET_LANES", "0"),
+    ],
 )
 def test_wrong_variables_warn_and_do_not_stop_the_application(tmp_path, caplog, name, value) -> None:
     """Whoever deploys an application can misspell a variable without breaking it."""
@@ -81,11 +123,31 @@ def test_wrong_variables_warn_and_do_not_stop_the_application(tmp_path, caplog, 
     assert value in record.getMessage()
 
 
-@pytest.mark.parametrize("arguments", [{"durability": "sometimes"}, {"max_total_size": "lots"}, {"max_total_size": 1}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"durability": "sometimes"},
+        {"durability": 5},
+        {"compression": "gzip"},
+        {"max_total_size": "lots"},
+        {"max_total_size": 1},
+        {"max_age": "never"},
+        {"max_age": [1]},
+        {"data_dir": 5},
+        {"data_dir": "a\0b"},
+        {"config": 5},
+        {"config": "not JSON"},
+        {"config": "[]"},
+        {"config": {"retention": 5}},
+        {"config": {"retention": {"max_age": object()}}},
+        {"config": {"retention": {"unknown": 1}}},
+        {"config": {"unknown": {}}},
+    ],
+)
 def test_wrong_arguments_raise(tmp_path, arguments) -> None:
     """Whoever writes the code learns of a wrong argument when it is passed."""
     with pytest.raises(ConfigError):
-        load_config(data_dir=tmp_path, environment={}, **arguments)
+        load_config(**{"data_dir": tmp_path, "environment": {}, **arguments})
 
 
 def test_a_complete_configuration_is_used_as_it_is(tmp_path) -> None:
@@ -94,6 +156,15 @@ def test_a_complete_configuration_is_used_as_it_is(tmp_path) -> None:
     assert load_config(data_dir=tmp_path, config=given, environment={"COMET_DURABILITY": "always"}).storage == given
     changed = load_config(data_dir=tmp_path, config=given, durability="always", environment={})
     assert changed.storage.storage.durability == "always"
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps])
+def test_a_complete_configuration_may_be_its_sections(tmp_path, form) -> None:
+    """A configuration file has no other way to give one; the bound that it does not name fits the volume."""
+    given = form({"retention": {"max_age": "4h"}, "storage": {"durability": "always"}})
+    loaded = load_config(data_dir=tmp_path, config=given, environment={"COMET_LANES": "3"}).storage
+    assert (loaded.retention.max_age, loaded.storage.durability, loaded.concurrency.lanes) == (4 * 3600, "always", 8)
+    assert loaded.retention.max_total_size == config.default_max_total_size(tmp_path)
 
 
 def test_default_directory_is_private_to_the_user(monkeypatch, tmp_path) -> None:

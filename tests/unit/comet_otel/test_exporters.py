@@ -6,6 +6,8 @@ import inspect
 import logging
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +94,51 @@ def test_an_unusable_directory_does_not_stop_the_application(
     exporter.shutdown()
 
 
+ODD_BATCHES = [None, 5, "text", object(), [None], [object()], (), iter(()), {}, [[]], float("nan")]
+
+
+@ALL
+@pytest.mark.parametrize("odd", ODD_BATCHES, ids=repr)
+def test_no_batch_is_odd_enough_for_an_exception(tmp_path, exporter_class, base, results, batch, odd) -> None:
+    """An exporter answers success or failure, whatever it is given, and goes on with the next batch."""
+    exporter = exporter_class(data_dir=tmp_path)
+    assert exporter.export(odd) in {results.SUCCESS, results.FAILURE}
+    assert exporter.export(batch()) is results.SUCCESS
+    exporter.shutdown()
+    assert exporter.export(odd) in {results.SUCCESS, results.FAILURE}
+
+
+@ALL
+@pytest.mark.parametrize("limit", [0, -1, None, "soon", float("nan"), float("inf"), pytest.param(10**400, id="huge")])
+def test_no_time_limit_is_odd_enough_for_an_exception(tmp_path, exporter_class, base, results, batch, limit) -> None:
+    """Flushing and shutting down take any limit, by either name."""
+    exporter = exporter_class(data_dir=tmp_path)
+    exporter.export(batch())
+    assert exporter.force_flush(limit) in {True, False}
+    exporter.shutdown(timeout=limit)
+    exporter.shutdown(timeout_millis=limit)
+    assert exporter.counters.stored_items == 1
+
+
+@ALL
+def test_flushing_and_shutting_down_end_in_time_on_a_disk_that_does_not_answer(
+    tmp_path, monkeypatch, exporter_class, base, results, batch
+) -> None:
+    """The limits are real: the wait ends although the disk does not answer."""
+    exporter = exporter_class(data_dir=tmp_path)
+    assert exporter.export(batch()) is results.SUCCESS
+    answer = threading.Event()
+    client = exporter._pipeline._client.client
+    close = client.close
+    monkeypatch.setattr(client, "sync", lambda: answer.wait(60))
+    monkeypatch.setattr(client, "close", lambda: (answer.wait(60), close()))
+    began = time.monotonic()
+    assert exporter.force_flush(timeout_millis=50) is False
+    exporter.shutdown(timeout=50)
+    assert time.monotonic() - began < 30
+    answer.set()
+
+
 @ALL
 def test_wrong_arguments_are_refused_at_construction(tmp_path, exporter_class, base, results, batch) -> None:
     """By name, and with the log's own error type."""
@@ -169,6 +216,37 @@ def test_trouble_with_storing_logs_does_not_feed_itself(tmp_path, processor_clas
         root.removeHandler(handler)
         provider.shutdown()
     assert [record.log_record.body for record in exported] == [f"line {number}" for number in range(20)]
+
+
+AT_EXIT = """
+import atexit, sys, threading
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from comet_otel import CometSpanExporter
+
+def forbid():
+    def start(self):
+        raise AssertionError(f"{self.name} is started at exit")
+    threading.Thread.start = start
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(CometSpanExporter(data_dir=sys.argv[1])))
+tracer = provider.get_tracer("t")
+tracer.start_span("early").end()
+provider.force_flush()
+tracer.start_span("late").end()
+atexit.register(forbid)  # the last registered runs first
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_is_started_at_interpreter_exit(tmp_path) -> None:
+    """From Python 3.12 on it would be an error, and what is in the processor's queue would be lost with it."""
+    result = subprocess.run(
+        [sys.executable, "-c", AT_EXIT, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert result.stderr == ""
+    assert stored.span_names(tmp_path) == ["early", "late"]
 
 
 SHORT_JOB = """

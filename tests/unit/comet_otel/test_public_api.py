@@ -36,6 +36,48 @@ def test_exporters_never_import_grpc() -> None:
     assert not {name for name in loaded if name.partition(".")[0] in {"grpc", "urllib3", "requests", "typer", "rich"}}
 
 
+IN_USE = """
+import tempfile
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from comet_otel import CometLogRecordExporter, CometMetricExporter, CometSpanExporter
+
+directory = tempfile.TemporaryDirectory()
+span_exporter, log_exporter, metric_exporter = (
+    each(data_dir=directory.name) for each in (CometSpanExporter, CometLogRecordExporter, CometMetricExporter)
+)
+tracers, loggers = TracerProvider(), LoggerProvider()
+tracers.add_span_processor(SimpleSpanProcessor(span_exporter))
+loggers.add_log_record_processor(SimpleLogRecordProcessor(log_exporter))
+meters = MeterProvider([PeriodicExportingMetricReader(metric_exporter)])
+tracers.get_tracer("t").start_span("span").end()
+loggers.get_logger("l").emit(body="line")
+meters.get_meter("m").create_counter("counter").add(1)
+meters.force_flush()
+stored = [each.counters.stored_items for each in (span_exporter, log_exporter, metric_exporter)]
+assert stored == [1, 1, 1], stored
+"""
+
+
+@pytest.mark.slow
+def test_an_exporting_application_loads_neither_grpc_nor_protobuf() -> None:
+    """Also once all three signals were exported; only the fallback for an unknown SDK needs protobuf."""
+    loaded = modules_after(IN_USE)
+    assert "comet_otel.encoding._spans" in loaded
+    assert not loaded & {"grpc", "google", "google.protobuf", "opentelemetry.proto", "urllib3", "requests"}
+
+
+def test_importing_the_exporters_loads_the_engine_s_door_and_no_more() -> None:
+    """What writes the log is loaded when an exporter is made, so that importing costs an application little."""
+    loaded = modules_after("from comet_otel import CometSpanExporter, CometLogRecordExporter, CometMetricExporter")
+    assert {name for name in loaded if name.startswith("comet_storage")} == {"comet_storage"}
+    assert not {name for name in modules_after("import comet_otel") if name.startswith("opentelemetry")}
+
+
 def test_wire_level_facts_do_not_import_the_sdk() -> None:
     """The shipper can use the streams' names in a process that has no use for the OpenTelemetry SDK."""
     assert not {name for name in modules_after("import comet_otel.streams") if name.startswith("opentelemetry")}

@@ -7,14 +7,16 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+import comet_storage
 from comet_otel import shared_client
 from comet_otel.config import load_config
 from comet_otel.shared_client import REOPEN_PAUSE_MAX, LogUnavailableError, SharedClient, acquire, release
 from comet_otel.streams import TRACES
-from comet_storage import Client, CometConfig, LogMovedError, ShardLostError, StorageIOError
+from comet_storage import Client, CometConfig, LogBusyError, LogMovedError, ShardLostError, StorageIOError
 from tests.unit.comet_otel.stored import entries
 
 
@@ -45,11 +47,11 @@ class FailingWriter:
 class FakeClient:
     """A client whose lanes are given by the test."""
 
-    def __init__(self, writer: FailingWriter) -> None:
+    def __init__(self, writer: Any) -> None:
         self._writer = writer
         self.closed = False
 
-    def lanes(self, stream: str) -> FailingWriter:
+    def lanes(self, stream: str) -> Any:
         """Return the lane."""
         return self._writer
 
@@ -93,7 +95,7 @@ def test_a_directory_that_cannot_be_opened_is_tried_again_with_growing_pauses(tm
         tries.append(clock.now)
         return Client(*arguments)
 
-    monkeypatch.setattr(shared_client, "Client", count_and_open)
+    monkeypatch.setattr(comet_storage, "Client", count_and_open)
     clock = ManualClock()
     (tmp_path / "file").touch()
     shared = SharedClient(tmp_path / "file" / "log", CometConfig.default(), clock=clock)
@@ -117,7 +119,7 @@ def test_a_client_that_lost_its_directory_is_replaced_within_the_append(tmp_path
     stale = FakeClient(FailingWriter(LogMovedError("moved")))
     fresh = FakeClient(FailingWriter())
     clients = [stale, fresh]
-    monkeypatch.setattr(shared_client, "Client", lambda *_: clients.pop(0))
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: clients.pop(0))
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     assert stale.closed
@@ -127,7 +129,7 @@ def test_a_client_that_lost_its_directory_is_replaced_within_the_append(tmp_path
 def test_a_lost_shard_is_followed_by_another_claim(tmp_path, monkeypatch) -> None:
     """The lane takes another shard; the client stays."""
     client = FakeClient(FailingWriter(ShardLostError("gone")))
-    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     assert client._writer.appended == [b"one"]
@@ -137,7 +139,7 @@ def test_a_lost_shard_is_followed_by_another_claim(tmp_path, monkeypatch) -> Non
 def test_other_errors_of_the_log_are_the_caller_s_to_count(tmp_path, monkeypatch) -> None:
     """A full disk is not mended by opening the log again."""
     client = FakeClient(FailingWriter(StorageIOError("full")))
-    monkeypatch.setattr(shared_client, "Client", lambda *_: client)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
     shared = SharedClient(tmp_path, CometConfig.default())
     with pytest.raises(StorageIOError, match="full"):
         shared.append(TRACES, [b"one"])
@@ -154,7 +156,7 @@ def test_an_export_from_a_signal_handler_does_not_wait_for_its_own_thread(tmp_pa
         refused.append(time.monotonic() - begin)
         return Client(*arguments)
 
-    monkeypatch.setattr(shared_client, "Client", open_and_interrupt)
+    monkeypatch.setattr(comet_storage, "Client", open_and_interrupt)
     shared = SharedClient(tmp_path, CometConfig.default())
     shared.append(TRACES, [b"one"])
     shared.close(5.0)
@@ -171,7 +173,7 @@ def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) 
         release_opening.wait(20)
         return FakeClient(FailingWriter())
 
-    monkeypatch.setattr(shared_client, "Client", stall)
+    monkeypatch.setattr(comet_storage, "Client", stall)
     monkeypatch.setattr(shared_client, "OPEN_WAIT_SECONDS", 0.05)
     shared = SharedClient(tmp_path, CometConfig.default())
     opener = threading.Thread(target=shared.open)
@@ -182,6 +184,96 @@ def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) 
     release_opening.set()
     opener.join()
     shared.append(TRACES, [b"taken"])
+
+
+class SlowWriter:
+    """A lane whose appends take a second and fail, for as long as the clock says."""
+
+    def __init__(self, clock: ManualClock, until: float) -> None:
+        self._clock = clock
+        self._until = until
+        self.tries = 0
+
+    def append(self, stored) -> None:
+        """Take a second, and fail."""
+        self.tries += 1
+        if self._clock.now < self._until:
+            self._clock.now += 1.0
+            raise LogBusyError("another process holds the lock")
+
+
+def test_a_log_that_keeps_its_callers_waiting_takes_a_tenth_of_their_time(tmp_path, monkeypatch) -> None:
+    """A lock that a stopped process holds is waited for now and then, refused at once in between, and then taken."""
+    clock = ManualClock()
+    writer = SlowWriter(clock, until=100.0)
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: FakeClient(writer))
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=clock)
+    with pytest.raises(LogBusyError):
+        shared.append(TRACES, [b"waits"])
+    began, waited, stored = clock.now, 0.0, False
+    while not stored:
+        clock.now += 0.01
+        before = clock.now
+        try:
+            shared.append(TRACES, [b"one"])
+            stored = True
+        except (LogBusyError, LogUnavailableError):
+            waited += clock.now - before
+    assert waited <= 0.11 * (clock.now - began)
+    assert clock.now < 100 + shared_client.PAUSE_MAX + 1  # it recovers by itself
+
+
+def test_failures_that_take_no_time_are_not_paused_for(tmp_path, monkeypatch) -> None:
+    """Room in a full log is used with the next batch."""
+    client = FakeClient(FailingWriter(StorageIOError("full")))
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: client)
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=ManualClock())
+    with pytest.raises(StorageIOError):
+        shared.append(TRACES, [b"refused"])
+    shared.append(TRACES, [b"stored"])
+    assert client._writer.appended == [b"stored"]
+
+
+def test_an_opening_that_takes_long_to_fail_is_paused_for_longer(tmp_path, monkeypatch) -> None:
+    """A stalled disk does not get the application's time again and again."""
+    clock, tries = ManualClock(), []
+
+    def stall(*_: object) -> None:
+        tries.append(clock.now)
+        clock.now += 1.0
+        raise StorageIOError("timed out")
+
+    monkeypatch.setattr(comet_storage, "Client", stall)
+    shared = SharedClient(tmp_path, CometConfig.default(), clock=clock)
+    while clock.now < 60:
+        with pytest.raises(LogUnavailableError):
+            shared.append(TRACES, [b"refused"])
+        clock.now += 0.01
+    assert len(tries) <= 7
+
+
+def test_of_threads_that_lose_their_directory_together_one_opens_it_again(tmp_path, monkeypatch) -> None:
+    """The others use what that one opened, and do not throw it away."""
+    both_failed = threading.Barrier(2, timeout=20)
+
+    class LosingWriter(FailingWriter):
+        def append(self, stored) -> None:
+            both_failed.wait()
+            raise LogMovedError("moved")
+
+    fresh = FakeClient(FailingWriter())
+    clients = [FakeClient(LosingWriter()), fresh]
+    monkeypatch.setattr(comet_storage, "Client", lambda *_: clients.pop(0))
+    shared = SharedClient(tmp_path, CometConfig.default())
+    shared.open()
+    threads = [threading.Thread(target=shared.append, args=(TRACES, [b"one"])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert fresh._writer.appended == [b"one", b"one"]
+    assert not fresh.closed
+    shared.close(5.0)
 
 
 def test_nothing_to_sync_is_synced(tmp_path) -> None:
@@ -198,8 +290,14 @@ from comet_otel.streams import TRACES
 shared = shared_client.acquire(load_config(data_dir=sys.argv[1], environment={}))
 shared.append(TRACES, [b"parent before"])
 # Another thread may hold any lock at the instant of a fork.
-shared._lock.acquire()
-shared_client._registry._lock.acquire()
+held, free = threading.Event(), threading.Event()
+def hold():
+    with shared._lock, shared_client._registry._lock:
+        held.set()
+        free.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
 if sys.argv[2] == "C":  # like uWSGI: the child runs none of Python's hooks
     import ctypes
     fork = ctypes.PyDLL(None).fork
@@ -209,10 +307,22 @@ pid = fork()
 if pid == 0:
     shared.append(TRACES, [b"child"])
     assert shared.sync(5.0)
+    pid = fork()
+    if pid == 0:
+        shared.append(TRACES, [b"grandchild"])
+        assert shared.sync(5.0)
+        shared_client.release(shared, 5.0)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    other = shared_client.acquire(load_config(data_dir=sys.argv[1] + "/other", environment={}))
+    other.append(TRACES, [b"of the child alone"])
+    shared_client.release(other, 5.0)
+    shared.append(TRACES, [b"child again"])
+    shared_client.release(shared, 5.0)
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
-shared_client._registry._lock.release()
-shared._lock.release()
+free.set()
+holder.join()
 shared.append(TRACES, [b"parent after"])
 shared_client.release(shared, 5.0)
 """
@@ -220,9 +330,14 @@ shared_client.release(shared, 5.0)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Python", "C"])
-def test_a_forked_child_stores_in_a_lane_of_its_own(tmp_path, kind) -> None:
+def test_forked_children_store_in_lanes_of_their_own(tmp_path, kind) -> None:
     """Nothing is doubled, nothing is lost, nobody waits for a lock that the fork left held."""
     if kind == "C" and sys.version_info >= (3, 12):
         pytest.skip("without its hooks, Python 3.12 and later cannot run on in a child")
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path), kind], check=True, timeout=60)
-    assert entries(tmp_path, TRACES) == {0: [b"parent before", b"parent after"], 1: [b"child"]}
+    assert entries(tmp_path, TRACES) == {
+        0: [b"parent before", b"parent after"],
+        1: [b"child", b"child again"],
+        2: [b"grandchild"],
+    }
+    assert entries(tmp_path / "other", TRACES) == {0: [b"of the child alone"]}

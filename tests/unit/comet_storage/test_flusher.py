@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 
+import pytest
+
+from comet_storage import Client, LogMovedError
 from comet_storage._log.flusher import Flusher
 from comet_storage._os.door import Door
 from tests.support.engine import ManualDoor
@@ -56,3 +60,21 @@ def test_each_error_is_noted_and_one_a_minute_logged_and_the_thread_goes_on(capl
         flusher.stop()
     assert [str(error) for error in noted] == ["broken disk"] * 5
     assert caplog.text.count("broken disk") == 1
+
+
+def test_a_segment_that_cannot_grow_is_synced_all_the_same(tmp_path, monkeypatch) -> None:
+    """A round goes on to the syncs, which notice what is wrong with the directory; appends are not taken in vain."""
+    with Client(tmp_path / "log") as client:
+        client.append("events:v1:shard:0000", [b"entry"])
+        (writer,) = client._writers.values()
+
+        def fail() -> None:
+            raise NotADirectoryError("the directory is gone, and a file has its name")
+
+        monkeypatch.setattr(type(writer), "grow_ahead", lambda _: fail())
+        client._flush()
+        assert not writer.is_unflushed()
+        shutil.rmtree(tmp_path / "log")
+        (tmp_path / "log").touch()
+        with pytest.raises(LogMovedError):
+            client._flush()
