@@ -13,6 +13,7 @@ from benchmarks import (
     open_scaling,
     processes,
     request_latency,
+    processors,
     stalled_disk,
     tail_latency,
     zero_copy,
@@ -34,6 +35,7 @@ def main() -> None:
     encoding.main()
     exporting.main()
     request_latency.main()
+    processors.main()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ FORKS = 40
 
 @pytest.mark.parametrize("how", ["python", "c"])
 def test_what_parent_and_children_made_is_stored_once(tmp_path, capsys, how) -> None:
-    """Spans and log records of the processors, and with Python's fork also those of a batching one."""
+    """Spans and log records of the processors, and where hooks run also those of a batching processor."""
     total = 0
     for turn in range(ROUNDS):
         directory = tmp_path / str(turn)
