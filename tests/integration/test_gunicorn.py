@@ -145,7 +145,13 @@ def test_nothing_grows_with_the_restarts_of_workers(server, capsys) -> None:
 
     def serve_all() -> None:
         seen: set[int | None] = set()
-        wait_until(lambda: seen.add(server.request()) or set(server.workers()) <= seen, "every worker", server.master)
+
+        def all_answered() -> bool:
+            seen.add(server.request())
+            workers = set(server.workers())
+            return len(workers) == WORKERS and workers <= seen
+
+        wait_until(all_answered, "every worker", server.master)
 
     def descriptors(pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
