@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -345,3 +347,27 @@ def test_threads_store_at_the_same_time(processor, tmp_path) -> None:
     assert stored.span_names(tmp_path) == sorted(f"{thread}-{number}" for thread in range(4) for number in range(100))
     assert len(stored.entries(tmp_path, "traces:v1")) == 1
     assert processor.counters.stored_items == 400
+
+
+FIRST_ITEMS = """
+import sys
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace import TracerProvider
+from comet_otel import CometLogRecordProcessor, CometSpanProcessor
+
+spans, logs = TracerProvider(), LoggerProvider()
+spans.add_span_processor(CometSpanProcessor(data_dir=sys.argv[1]))
+logs.add_log_record_processor(CometLogRecordProcessor(data_dir=sys.argv[1]))
+tracer, logger = spans.get_tracer("t"), logs.get_logger("t")
+before = set(sys.modules)
+tracer.start_span("first").end()
+logger.emit(body="first")
+print(*set(sys.modules) - before)
+"""
+
+
+@pytest.mark.slow
+def test_the_first_items_import_nothing(tmp_path) -> None:
+    """A process that forks while one of its threads imports leaves the child with an import that never ends."""
+    command = [sys.executable, "-c", FIRST_ITEMS, str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split() == []
