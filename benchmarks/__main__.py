@@ -12,6 +12,7 @@ from benchmarks import (
     exporting,
     open_scaling,
     processes,
+    processors,
     request_latency,
     shipping,
     stalled_disk,
@@ -36,6 +37,7 @@ def main() -> None:
     encoding.main()
     exporting.main()
     request_latency.main()
+    processors.main()
 
 
 if __name__ == "__main__":

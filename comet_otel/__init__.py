@@ -6,9 +6,11 @@
     provider.add_span_processor(BatchSpanProcessor(CometSpanExporter(data_dir="/var/lib/comet")))
 
 When ``export`` returns success, the batch is in the log and survives ``kill -9`` of every process on the node. A
-separate process, ``comet-shipper``, forwards it to an OTLP collector whenever one can be reached.
+separate process, ``comet-shipper``, forwards it to an OTLP collector whenever one can be reached. The processors
+``CometSpanProcessor`` and ``CometLogRecordProcessor`` take the place of the SDK's and of an exporter at once: they
+store each span when it ends and each log record when it is emitted, without a queue in memory that a crash could empty.
 
-The exporters are imported when they are first asked for: the shipper uses `comet_otel.streams` without loading the
+All of them are imported when they are first asked for: the shipper uses `comet_otel.streams` without loading the
 OpenTelemetry SDK, and neither side ever loads gRPC from here.
 """
 
@@ -18,17 +20,27 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` takes longer to load
 
 if TYPE_CHECKING:
     from comet_otel.log_exporter import CometLogRecordExporter
+    from comet_otel.log_processor import CometLogRecordProcessor
     from comet_otel.metric_exporter import CometMetricExporter
     from comet_otel.span_exporter import CometSpanExporter
+    from comet_otel.span_processor import CometSpanProcessor
 
 del TYPE_CHECKING
 
-__all__ = ["CometLogRecordExporter", "CometMetricExporter", "CometSpanExporter"]
+__all__ = [
+    "CometLogRecordExporter",
+    "CometLogRecordProcessor",
+    "CometMetricExporter",
+    "CometSpanExporter",
+    "CometSpanProcessor",
+]
 
 _HOME_OF = {
     "CometLogRecordExporter": "comet_otel.log_exporter",
+    "CometLogRecordProcessor": "comet_otel.log_processor",
     "CometMetricExporter": "comet_otel.metric_exporter",
     "CometSpanExporter": "comet_otel.span_exporter",
+    "CometSpanProcessor": "comet_otel.span_processor",
 }
 
 

@@ -126,13 +126,7 @@ class ExportPipeline(Generic[_BatchT]):
         Never raises an `Exception`; whatever goes wrong is counted and reported.
         """
         with _own_work():
-            try:
-                if self._metrics is None:
-                    return self._export(batch).succeeded
-                return self._export_observed(self._metrics, batch).succeeded
-            except Exception as error:  # noqa: BLE001 - telemetry must not fail the application, whatever it meets
-                self._refuse(_count_or_one(self._codec, batch), error)
-                return False
+            return self._attempt(batch)
 
     def force_flush(self, timeout: float) -> bool:
         """Make durable what was stored; return whether that was done within `timeout` seconds."""
@@ -148,6 +142,15 @@ class ExportPipeline(Generic[_BatchT]):
         self._shut_down = True
         with _own_work():
             shared_client.release(self._client, timeout)
+
+    def _attempt(self, batch: _BatchT) -> bool:
+        try:
+            if self._metrics is None:
+                return self._export(batch).succeeded
+            return self._export_observed(self._metrics, batch).succeeded
+        except Exception as error:  # noqa: BLE001 - telemetry must not fail the application, whatever it meets
+            self._refuse(_count_or_one(self._codec, batch), error)
+            return False
 
     def _report_to(self, meter_provider: MeterProvider | None, signal: Signal, component: str) -> None:
         from comet_otel import _log_metrics  # noqa: PLC0415 - costs nothing where these metrics are off, as by default
@@ -229,6 +232,7 @@ class PipelineExporter:
     """What the SDK asks of every exporter alike; a subclass makes the pipeline and exports through it."""
 
     _pipeline: ExportPipeline[Any]
+    _pipeline_type: type[ExportPipeline[Any]] = ExportPipeline
 
     @property
     def counters(self) -> ExportCounters:
@@ -255,7 +259,7 @@ class PipelineExporter:
         Raises:
             ConfigError: one of them has a wrong value.
         """
-        self._pipeline = ExportPipeline(
+        self._pipeline = self._pipeline_type(
             route_of_signal(signal),
             codec,
             load_config(**settings),

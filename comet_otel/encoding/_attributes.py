@@ -73,8 +73,8 @@ class AttributeFields:
         for key, value in attributes.items():
             try:
                 pieces.append(by_type[type(value)][key][value])
-            except Exception:  # noqa: BLE001 - a foreign value may raise anything when looked at
-                tally.unencodable_attributes += 1
+            except Exception as error:  # noqa: BLE001 - a foreign value may raise anything when looked at
+                tally.leave_out_attribute(error)
 
     def joined(self, attributes: Any, tally: EncodedBatch) -> bytes:
         """Return the fields of a container of attributes; count those that cannot be encoded."""

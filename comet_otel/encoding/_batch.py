@@ -21,12 +21,14 @@ class EncodedBatch:
         unencodable_items: items left out because they cannot be encoded.
         unencodable_attributes: attributes left out of items that were encoded.
         first_error: what was wrong with the first item left out.
+        first_attribute_error: what was wrong with the first attribute left out.
     """
 
     payloads: list[bytes] = dataclasses.field(default_factory=list)
     unencodable_items: int = 0
     unencodable_attributes: int = 0
     first_error: Exception | None = None
+    first_attribute_error: Exception | None = None
 
     def leave_out(self, items: int, error: Exception, attributes_before: int) -> None:
         """Count items that cannot be encoded, and forget the attributes that they had already lost."""
@@ -34,6 +36,12 @@ class EncodedBatch:
         self.unencodable_attributes = attributes_before
         if self.first_error is None:
             self.first_error = error
+
+    def leave_out_attribute(self, error: Exception) -> None:
+        """Count an attribute that cannot be encoded."""
+        self.unencodable_attributes += 1
+        if self.first_attribute_error is None:
+            self.first_attribute_error = error
 
 
 class Codec(Protocol[_BatchT_contra]):

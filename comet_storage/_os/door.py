@@ -271,8 +271,9 @@ class Door:
     def boot_id(self) -> bytes:
         """16 bytes that change with every boot; zeros where the system has none, which proves nothing."""
         try:
-            with open(_BOOT_ID_PATH, encoding="ascii") as file:
-                return bytes.fromhex(file.read().strip().replace("-", ""))
+            # As bytes: a codec's first use imports it, and a fork in the middle of that leaves the child's locked.
+            with open(_BOOT_ID_PATH, "rb") as file:
+                return bytes.fromhex(file.read().decode().strip().replace("-", ""))
         except OSError:
             return bytes(16)
 

@@ -35,7 +35,8 @@ FORBIDDEN_TO_SHIPPER = (
     "comet_otel.span_exporter",
     "comet_otel.log_exporter",
     "comet_otel.metric_exporter",
-    "comet_otel.processors",
+    "comet_otel.span_processor",
+    "comet_otel.log_processor",
     "opentelemetry.sdk",
 )
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from comet_otel.streams import TRACES
+from demo.identity import span_ids_of_request
+from demo.processes import HOST, Processes, free_port, listens, wait_until
 from tests.unit.comet_otel import stored
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -47,6 +54,109 @@ def test_by_environment_stores_what_the_environment_says(tmp_path) -> None:
     assert stored.span_names(data_dir) == ["work"]
 
 
+def test_logging_handler_stores_each_line(tmp_path) -> None:
+    """Also the one with a traceback."""
+    run("logging_handler.py", str(tmp_path / "telemetry"))
+    assert stored.log_bodies(tmp_path / "telemetry") == ["opened with 100 EUR", "payment failed"]
+
+
+def test_metrics_are_stored_as_deltas(tmp_path) -> None:
+    """By the collection at the program's end."""
+    run("metrics.py", str(tmp_path / "telemetry"))
+    found = {
+        metric.name: metric
+        for group in stored.metrics(tmp_path / "telemetry").resource_metrics
+        for scope in group.scope_metrics
+        for metric in scope.metrics
+    }
+    assert found["door.openings"].sum.data_points[0].as_int == 3
+    assert found["door.openings"].sum.aggregation_temporality == 1
+    assert found["door.open.duration"].histogram.data_points[0].sum == 10.75
+    assert found["temperature"].gauge.data_points[0].as_double == 4.5
+
+
+SERVERS = {
+    "fastapi_service.py": [
+        "uvicorn",
+        "--app-dir",
+        "examples",
+        "fastapi_service:app",
+        "--log-level",
+        "warning",
+        "--port",
+    ],
+    "flask_gunicorn.py": ["gunicorn", "--workers", "2", "--chdir", "examples", "flask_gunicorn:app", "--bind"],
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_services_store_the_spans_of_what_they_answered(tmp_path, name) -> None:
+    """By the time of the answer for the inner span; by the end for all, also if that is a kill -9."""
+    pytest.importorskip(SERVERS[name][0])
+    port = free_port()
+    data_dir = tmp_path / "telemetry"
+    with Processes(tmp_path) as processes:
+        address = f"{HOST}:{port}" if SERVERS[name][-1] == "--bind" else str(port)
+        server = processes.start("server", [*SERVERS[name], address], {"COMET_DATA_DIR": str(data_dir)})
+        wait_until(lambda: listens(port), "server", server)
+        for number in range(1, 6):
+            with urllib.request.urlopen(f"http://{HOST}:{port}/orders/{number}", timeout=60) as answer:
+                assert json.load(answer) == {"order": number}
+            assert stored.span_names(data_dir).count("read order") == number
+        wait_until(lambda: len(stored.span_names(data_dir)) == 10, "spans of the requests", server)
+        server.kill()
+    assert len([found for found in stored.span_names(data_dir) if found.startswith("GET /orders/")]) == 5
+
+
+def test_a_celery_worker_s_pool_stores_what_its_tasks_do(tmp_path) -> None:
+    """Each task's span is there by the time the task is done."""
+    pytest.importorskip("celery")
+    environment = {"COMET_DATA_DIR": str(tmp_path / "telemetry"), "BROKER_DIR": str(tmp_path / "broker")}
+    run("celery_worker.py", "Ada", "Grace", "Edsger", **environment)
+    with Processes(tmp_path) as processes:
+        command = ["celery", "--workdir", "examples", "--app", "celery_worker", "worker", "--pool", "prefork"]
+        worker = processes.start("worker", [*command, "--concurrency", "2", "--loglevel", "WARNING"], environment)
+        wait_until(lambda: stored.span_names(tmp_path / "telemetry") == ["greet"] * 3, "three greetings", worker)
+        assert worker.stop(60.0) == 0
+    assert stored.span_names(tmp_path / "telemetry") == ["greet"] * 3
+
+
+def test_the_last_spans_of_a_dying_service_reach_the_collector(node) -> None:
+    """However it dies; the shipper is started afterwards."""
+    exit_codes = {"segfault": -signal.SIGSEGV, "os_exit": 1, "oom": -signal.SIGKILL, "kill": -signal.SIGKILL}
+    for death, code in exit_codes.items():
+        program = str(EXAMPLES / "last_spans" / "dying_service.py")
+        assert subprocess.run([sys.executable, program, str(node.data), death], check=False).returncode == code
+    assert stored.span_names(node.data) == ["last step"] * 4 + ["out of memory"]
+    assert stored.log_bodies(node.data) == sorted(f"about to die of {death}" for death in exit_codes)
+    expected = {
+        identity
+        for entries in stored.entries(node.data, TRACES).values()
+        for entry in entries
+        for identity in span_ids_of_request(ExportTraceServiceRequest.FromString(entry))
+    }
+    assert len(expected) == 5
+
+    def received() -> set[str]:
+        lines = node.received.read_text().splitlines() if node.received.exists() else []
+        return {found for line in lines if line for found in json.loads(line)["ids"]}
+
+    node.start_collector()
+    shipper = node.start_shipper()
+    wait_until(lambda: expected <= received(), "the last spans", shipper)
+    assert shipper.stop() == 0
+
+
 def test_every_example_is_tested() -> None:
     """A new example needs a test here."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "by_environment.py"}
+    assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")} == {
+        "auto_instrumentation/app.py",
+        "by_environment.py",
+        "celery_worker.py",
+        "fastapi_service.py",
+        "flask_gunicorn.py",
+        "last_spans/dying_service.py",
+        "logging_handler.py",
+        "metrics.py",
+        "quickstart.py",
+    }
