@@ -1,7 +1,7 @@
 """Why a request is refused before it reaches the log.
 
-    ReceiverError
-    └── UndecodableError    the body is not the message that its content type says
+ReceiverError
+└── UndecodableError    the body is not the message that its content type says
 """
 
 from __future__ import annotations
