@@ -89,7 +89,7 @@ def listen(address: Address, *, backlog: int, socket_mode: int) -> list[socket.s
             listener.bind((place[0], port, *place[2:]))
             port = listener.getsockname()[1]  # where the system chose, all interfaces get the same
             listener.listen(backlog)
-            listener.setblocking(False)
+            listener.settimeout(0)
     except BaseException:
         for opened in sockets:
             opened.close()
@@ -101,15 +101,12 @@ def _listen_at_path(path: Path, backlog: int, mode: int) -> socket.socket:
     remove_socket_file(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Made without access for others and opened to them afterwards: there is no moment in between.
-        previous = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(previous)
+        # Linux gives the file the mode of the socket: there is no moment in which others could connect.
+        os.fchmod(listener.fileno(), mode)
+        listener.bind(str(path))
         path.chmod(mode)
         listener.listen(backlog)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise

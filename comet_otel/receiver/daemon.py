@@ -67,7 +67,7 @@ def _signals() -> Iterator[socket.socket]:
     """While entered, a socket becomes readable when one of the signals comes; nothing else happens then."""
     reader, writer = socket.socketpair()
     with reader, writer:
-        writer.setblocking(False)
+        writer.settimeout(0)
         previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         try:
@@ -79,7 +79,7 @@ def _signals() -> Iterator[socket.socket]:
 
 
 def _affordable_connections(most: int) -> int:
-    """Raise the limit of descriptors as far as this user may, and return how many connections it allows each protocol."""
+    """Raise the limit of descriptors as far as this user may; return how many connections it allows each protocol."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * most + _DESCRIPTORS_KEPT
     if soft == resource.RLIM_INFINITY or soft >= wanted:

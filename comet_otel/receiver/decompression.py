@@ -23,6 +23,8 @@ _ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
 _GZIP: Final = 16 + isal_zlib.MAX_WBITS
 _ZLIB: Final = isal_zlib.MAX_WBITS
 
+_INFLATE_ERROR: Final[type[Exception]] = isal_zlib.error  # the stubs give no type
+
 ACCEPTED_ENCODINGS: Final = ("gzip", "zstd", "deflate", "identity")
 _OTHER_NAMES: Final = {"": "identity", "x-gzip": "gzip", "none": "identity"}
 
@@ -66,7 +68,7 @@ def decompress(body: bytes, encoding: str, most: int, allow: Callable[[int], Non
                 raise TooLargeError(f"the body has more than {most} bytes when it is decompressed")
             allow(len(piece))
             pieces.write(piece)
-    except (isal_zlib.error, zstandard.ZstdError, EOFError) as error:
+    except (_INFLATE_ERROR, zstandard.ZstdError, EOFError) as error:
         raise UndecodableError(f"the body is not {encoding}, or not whole: {error}") from None
     return pieces.getvalue()
 

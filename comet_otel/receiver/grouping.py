@@ -81,7 +81,7 @@ class Grouping:
         if gathering.timer is not None:
             gathering.timer.cancel()
             gathering.timer = None
-        group = []
+        group: list[tuple[Request, asyncio.Future[_Answer]]] = []
         size = 0
         while gathering.waiting and len(group) < GROUP_REQUESTS_MAX:
             length = len(gathering.waiting[0][0].body)

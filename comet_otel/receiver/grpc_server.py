@@ -73,7 +73,7 @@ class _Methods(grpc.GenericRpcHandler):
     """The methods by their full names."""
 
     def __init__(self, intake: Intake) -> None:
-        self._handlers = {
+        self._handlers: dict[str, Any] = {
             route.grpc_method: grpc.stream_unary_rpc_method_handler(_Export(intake, route.signal).__call__)
             for route in ROUTES
         }

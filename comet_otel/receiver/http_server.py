@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from comet_otel.receiver import answers
 from comet_otel.receiver.config import ReceiverConfig
@@ -81,7 +81,8 @@ class _Connection(H11Protocol):
 
     def is_in_request(self) -> bool:
         """Say whether the headers of a request are complete and its answer is not."""
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle  # which uvicorn declares to be always there
+        return cycle is not None and not cycle.response_complete
 
     def sweep(self, now: float, config: ReceiverConfig) -> None:
         """End the connection if its client is too slow."""
@@ -112,7 +113,7 @@ class _Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.is_in_request():
             self.cycle.disconnected = True  # its body cannot be read on
             self.cycle.message_event.set()
         with contextlib.suppress(h11.LocalProtocolError):

@@ -75,7 +75,7 @@ class Intake:
 
     @contextlib.contextmanager
     def arrival(self) -> Iterator[None]:
-        """Count, while entered, a request whose body is on its way, so that small ones that are complete wait for it."""
+        """Count, while entered, a request whose body is on its way, so that small complete ones wait for it."""
         self._grouping.arriving += 1
         try:
             yield

@@ -123,7 +123,7 @@ class OTLPReceiver:
                 stack.callback(intake.close)
                 await self._start_http(intake, certificates, servers, stack)
                 await self._start_grpc(intake, certificates, servers, stack)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits in `start` has to know
                 await asyncio.gather(*(server.stop(0) for server in servers))
                 started.set_exception(error)
                 return

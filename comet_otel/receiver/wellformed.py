@@ -22,7 +22,7 @@ from comet_otel.streams import Signal
 
 __all__ = ["check"]
 
-_REQUESTS: Final = {
+_REQUESTS: Final[dict[Signal, Any]] = {
     Signal.TRACES: trace_service_pb2.ExportTraceServiceRequest,
     Signal.METRICS: metrics_service_pb2.ExportMetricsServiceRequest,
     Signal.LOGS: logs_service_pb2.ExportLogsServiceRequest,
@@ -59,7 +59,7 @@ def _add_with_nothing_repeated(file: FileDescriptor, pool: descriptor_pool.Descr
         for field in message.field:
             if field.type == field.TYPE_MESSAGE:
                 field.label = field.LABEL_OPTIONAL
-    pool.Add(copy)  # type: ignore[no-untyped-call]  # the stubs leave it out
+    pool.Add(copy)
 
 
 def _checks() -> dict[Signal, type[Message]]:
