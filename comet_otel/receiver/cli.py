@@ -119,6 +119,7 @@ def run(
 ) -> None:
     """Store what OTLP clients in any language send in the log of this node. What is acknowledged is stored."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says of its own start and end is said already
     config = ReceiverConfig(
         grpc_endpoint=None if grpc_endpoint == _OFF else grpc_endpoint,
         http_endpoint=None if http_endpoint == _OFF else http_endpoint,

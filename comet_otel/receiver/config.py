@@ -123,7 +123,7 @@ class ReceiverConfig:
     def _range_problems(self) -> Iterator[str]:
         least = WORKING_COPIES * self.max_body_bytes
         if self.max_bytes_in_flight < least:
-            yield f"max_bytes_in_flight is {self.max_bytes_in_flight}: must be {WORKING_COPIES} x max_body_bytes, {least}"
+            yield f"max_bytes_in_flight is {self.max_bytes_in_flight}: must be {WORKING_COPIES} bodies, {least}"
         for name in ("max_body_bytes", "max_concurrent_requests", "max_connections", "max_header_bytes"):
             if getattr(self, name) < 1:
                 yield f"{name} is {getattr(self, name)}: must be positive"

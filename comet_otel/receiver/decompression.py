@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import zstandard
 from isal import isal_zlib
@@ -23,7 +23,7 @@ _ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
 _GZIP: Final = 16 + isal_zlib.MAX_WBITS
 _ZLIB: Final = isal_zlib.MAX_WBITS
 
-_INFLATE_ERROR: Final[type[Exception]] = isal_zlib.error  # the stubs give no type
+_INFLATE_ERROR: Final[Any] = isal_zlib.error  # the stubs say that it is an instance
 
 ACCEPTED_ENCODINGS: Final = ("gzip", "zstd", "deflate", "identity")
 _OTHER_NAMES: Final = {"": "identity", "x-gzip": "gzip", "none": "identity"}

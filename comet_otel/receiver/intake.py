@@ -50,7 +50,11 @@ class Intake:
             ),
             duplicates,
         )
-        self._grouping = Grouping(self._storing.store, group_wait=config.group_wait)
+        self._grouping = Grouping(
+            self._storing.store,
+            group_wait=config.group_wait,
+            appends_are_quick=settings.storage.durability != "always",
+        )
         self._health: asyncio.Future[bool] | None = None
         self.metrics.watch(
             "comet_receiver_bytes_in_flight", "Bytes that requests take in memory.", lambda: self.memory.taken
