@@ -8,6 +8,7 @@
     ├── TooSlowError                the body did not come in time                             408  DEADLINE_EXCEEDED
     ├── TooLargeError               the body is over the limit, before or after decompression 413  RESOURCE_EXHAUSTED
     ├── UnsupportedMediaTypeError   a content type or encoding that is not taken              415  UNIMPLEMENTED
+    ├── HeadersTooLargeError        the headers are over the limit                            431  RESOURCE_EXHAUSTED
     ├── InternalError               a mistake of this program                                 500  INTERNAL
     ├── OverloadedError             too much at once                                          503  UNAVAILABLE
     └── NotStoredError              the log did not take it                                   503  UNAVAILABLE
@@ -21,6 +22,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "HeadersTooLargeError",
     "InternalError",
     "MethodNotAllowedError",
     "NotStoredError",
@@ -115,6 +117,14 @@ class UnsupportedMediaTypeError(ReceiverError):
     reason = "unsupported_media_type"
     http_status = 415
     grpc_code = 12
+
+
+class HeadersTooLargeError(ReceiverError):
+    """The headers of the request are over the limit."""
+
+    reason = "headers_too_large"
+    http_status = 431
+    grpc_code = 8
 
 
 class InternalError(ReceiverError):

@@ -29,6 +29,8 @@ YIELD_AFTER_SECONDS: Final = 0.25
 
 _LOOK_SECONDS: Final = 0.05
 _STREAMS_PER_CONNECTION: Final = 128
+_WINDOW_BYTES: Final = 1024 * 1024
+"""Of a message that nobody reads yet, so much may come: most come whole, and need no second round."""
 _IDLE_SECONDS: Final = 600
 _KEEPALIVE_SECONDS: Final = 60
 
@@ -173,6 +175,7 @@ def _options(config: ReceiverConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         # A window that grows with the connection would be memory that nobody has counted.
         ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         # Two receivers on one port would each get half of the calls, and neither of them know.
         ("grpc.so_reuseport", 0),
     ]

@@ -12,6 +12,7 @@ from comet_otel.receiver import answers
 from comet_otel.receiver.decompression import ACCEPTED_ENCODINGS, normalized_encoding
 from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import (
+    HeadersTooLargeError,
     MethodNotAllowedError,
     ReceiverError,
     TooLargeError,
@@ -138,6 +139,7 @@ class HttpApp:
         exchange = _Exchange(scope, receive, send)
         with contextlib.suppress(_DisconnectedError):
             try:
+                self._check_headers(exchange)
                 if exchange.path in _PAGES:
                     await self._page(exchange)
                 else:
@@ -147,6 +149,12 @@ class HttpApp:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(exchange.drain(self._intake.config.max_body_bytes), DRAIN_SECONDS)
                 await exchange.refuse(error)
+
+    def _check_headers(self, exchange: _Exchange) -> None:
+        # The HTTP library measures headers only as long as they are not complete.
+        most = self._intake.config.max_header_bytes
+        if sum(len(name) + len(value) for name, value in exchange.headers.items()) > most:
+            raise HeadersTooLargeError(f"the headers have more than {most} bytes")
 
     async def _export(self, exchange: _Exchange) -> None:
         if exchange.signal is None:
