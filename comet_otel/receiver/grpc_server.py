@@ -28,8 +28,8 @@ YIELD_AFTER_SECONDS: Final = 0.25
 """When others wait for room, a message that takes longer than this to come gives its place up."""
 
 _LOOK_SECONDS: Final = 0.05
-_STREAMS_PER_CONNECTION: Final = 128
-_WINDOW_BYTES: Final = 1024 * 1024
+_STREAMS_PER_CONNECTION: Final = 1024
+_WINDOW_BYTES: Final = 256 * 1024
 """Of a message that nobody reads yet, so much may come: most come whole, and need no second round."""
 _IDLE_SECONDS: Final = 600
 _KEEPALIVE_SECONDS: Final = 60
