@@ -30,6 +30,7 @@ class Allowance:
         self._lock = threading.Lock()
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
 
     @property
     def taken(self) -> int:
@@ -57,7 +58,8 @@ class Allowance:
         """
         if self.try_take(amount):
             return
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+        loop = self._loop
         waiter = loop.create_future()
         if len(self._waiters) >= WAITERS_MAX:
             self._refuse(next(iter(self._waiters)))
@@ -68,6 +70,7 @@ class Allowance:
         try:
             await waiter
         except asyncio.CancelledError:
+            # Cancelled at the same moment in which it was served.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.give(amount)
             raise
@@ -80,14 +83,19 @@ class Allowance:
         with self._lock:
             self._free += amount
         if self._waiters and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._serve)
+            if threading.get_ident() == self._loop_thread:
+                self._serve()
+            else:
+                self._loop.call_soon_threadsafe(self._serve)
 
     def _serve(self) -> None:
-        for waiter, amount in reversed(list(self._waiters.items())):
+        while self._waiters:
+            waiter = next(reversed(self._waiters))
             if not waiter.done():
-                if not self.try_take(amount):
+                if not self.try_take(self._waiters[waiter]):
                     return
                 waiter.set_result(None)
+            del self._waiters[waiter]
 
     def _refuse(self, waiter: asyncio.Future[None]) -> None:
         self._waiters.pop(waiter, None)

@@ -67,7 +67,7 @@ class ReceiverConfig:
     header_timeout: float = 10.0
     body_timeout: float = 10.0
     keep_alive_timeout: float = 120.0
-    admission_timeout: float = 2.0
+    admission_timeout: float = 5.0
     group_wait: float = 0.002
     duplicate_window: float = 600.0
 
