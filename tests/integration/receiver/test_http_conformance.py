@@ -323,9 +323,7 @@ def test_a_connection_outlives_a_refusal_whose_body_was_read(node) -> None:
     assert node.stored() == [good]
 
 
-@pytest.mark.parametrize(
-    "line", ["NONSENSE", "POST  /v1/traces HTTP/1.1", "\x16\x03\x01\x02\x00\x01\x00"]
-)
+@pytest.mark.parametrize("line", ["NONSENSE", "POST  /v1/traces HTTP/1.1", "\x16\x03\x01\x02\x00\x01\x00"])
 def test_what_is_no_http_is_bad(node, line) -> None:
     """Bytes that are no HTTP get 400 and the end of the connection."""
     with raw_connection(node.http) as connection:

@@ -43,7 +43,7 @@ def mixed_request() -> bytes:
 
 
 def test_a_full_log_is_answered_with_a_time_to_come_back(start) -> None:
-    """At the bound of a log that rejects, both protocols say: unavailable, try again; what was acknowledged is there."""
+    """At the bound of a log that rejects, both protocols say: unavailable, come back; what was acknowledged is there."""
     full = RetentionConfig(max_total_size=2 * MIB, when_full="reject_new", min_files_to_keep=1)
     node = start(log=CometConfig(retention=full, storage=StorageConfig(max_file_size=256 * KIB)))
     acknowledged = []
@@ -129,8 +129,7 @@ def test_too_many_bytes_at_once_are_refused_until_there_is_room(start) -> None:
     node = start(max_body_bytes=MIB, max_bytes_in_flight=3 * MIB, admission_timeout=0.2)
     body = trace_request(padding=200 * KIB)
     begin = (
-        "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
-        f"Content-Length: {MIB}\r\n\r\n"
+        f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {MIB}\r\n\r\n"
     ).encode()
     with raw_connection(node.http) as holder:
         holder.send(begin + bytes(MIB - 1))
