@@ -78,7 +78,7 @@ def _compare(rounds: int) -> None:
         figures = [statistics.median(values[key]) for values in (rates, costs) for key in (name, f"discard-{name}")]
         rows.append([name, *(f"{figure:,.0f}" for figure in figures), f"{rate:.2f}", f"{BOUND} {kept}", f"{cost:.2f}"])
     table(
-        f"Requests of {SPANS} spans ({len(_request()):,} bytes), {CLIENTS} client processes, {rounds} interleaved rounds",
+        f"Requests of {SPANS} spans, {len(_request()):,} bytes; {CLIENTS} clients; {rounds} interleaved rounds",
         ["", "stored/s", "discarded/s", "us each", "us discarding", "ratio", "bound", "ratio of us"],
         rows,
     )

@@ -18,9 +18,6 @@ HTTP_ENDPOINT_DEFAULT: Final = "127.0.0.1:4318"
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
-WORKING_COPIES: Final = 3
-"""Times that a body counts against the bytes in flight: itself, its parsed or decompressed form, and its frame."""
-
 _SECONDS_MAX: Final = 3600.0
 
 
@@ -38,7 +35,7 @@ class ReceiverConfig:
         allow_insecure: listen without TLS also where other machines can connect.
         socket_mode: permissions of Unix domain sockets.
         max_body_bytes: most that a body may have, as it comes and decompressed.
-        max_bytes_in_flight: most that all requests may take in memory at once, working copies included.
+        max_bytes_in_flight: most that the bodies of all requests may have together.
         max_concurrent_requests: complete requests that may wait to be stored or be stored at once.
         max_connections: connections of each protocol.
         max_header_bytes: most that a request's headers may have.
@@ -121,9 +118,8 @@ class ReceiverConfig:
             )
 
     def _range_problems(self) -> Iterator[str]:
-        least = WORKING_COPIES * self.max_body_bytes
-        if self.max_bytes_in_flight < least:
-            yield f"max_bytes_in_flight is {self.max_bytes_in_flight}: must be {WORKING_COPIES} bodies, {least}"
+        if self.max_bytes_in_flight < self.max_body_bytes:
+            yield f"max_bytes_in_flight is {self.max_bytes_in_flight}: must be max_body_bytes, {self.max_body_bytes}"
         for name in ("max_body_bytes", "max_concurrent_requests", "max_connections", "max_header_bytes"):
             if getattr(self, name) < 1:
                 yield f"{name} is {getattr(self, name)}: must be positive"

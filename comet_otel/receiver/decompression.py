@@ -44,14 +44,14 @@ def normalized_encoding(value: str) -> str:
     return name
 
 
-def decompress(body: bytes, encoding: str, most: int, allow: Callable[[int], None]) -> bytes:
+def decompress(body: bytes, encoding: str, most: int, growing: Callable[[int], None]) -> bytes:
     """Return the body without its encoding.
 
     Args:
         body: what was received.
         encoding: one of `ACCEPTED_ENCODINGS`.
         most: bytes that it may have decompressed.
-        allow: called with each number of bytes before they are kept; raises to stop.
+        growing: called with the number of bytes that there are so far, whenever there are more.
 
     Raises:
         TooLargeError: it has more; at most a few megabytes more have been decompressed.
@@ -66,7 +66,7 @@ def decompress(body: bytes, encoding: str, most: int, allow: Callable[[int], Non
             total += len(piece)
             if total > most:
                 raise TooLargeError(f"the body has more than {most} bytes when it is decompressed")
-            allow(len(piece))
+            growing(total)
             pieces.write(piece)
     except (_INFLATE_ERROR, zstandard.ZstdError, EOFError) as error:
         raise UndecodableError(f"the body is not {encoding}, or not whole: {error}") from None

@@ -34,7 +34,7 @@ GROUPS_AT_ONCE: Final = 2
 """Groups of one signal that threads store at the same time: one is prepared while the other compresses or syncs."""
 
 ENCODED_BYTES_QUICK: Final = 4 * 1024
-"""A body that is compressed or JSON, and is larger than this, may be much work."""
+"""A body in gzip or JSON that is larger than this may be much work; in zstd, any may."""
 
 SLOW_SECONDS: Final = 0.05
 DISTRUST_SECONDS: Final = 5.0
@@ -119,10 +119,10 @@ class Grouping:
             and not gathering.running
             and gathering.threads_until <= self._loop.time()
             and sum(len(request.body) for request, _ in group) <= GROUP_BYTES_MAX
-            and not any(
-                len(request.body) > ENCODED_BYTES_QUICK
+            and all(
+                (request.encoding == "identity" and not request.is_json)
+                or (request.encoding != "zstd" and len(request.body) <= ENCODED_BYTES_QUICK)
                 for request, _ in group
-                if request.is_json or request.encoding != "identity"
             )
         )
 

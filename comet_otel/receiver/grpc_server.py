@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from comet_otel.receiver import answers
-from comet_otel.receiver.config import WORKING_COPIES, ReceiverConfig
+from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import OverloadedError, ReceiverError, TooSlowError, UndecodableError
 from comet_otel.receiver.intake import Intake
@@ -115,18 +115,13 @@ class _Export:
         most = self._intake.config.max_body_bytes
         memory = self._intake.memory
         await memory.take(most)
-        request.charged = most
         try:
             body = await self._message(context)
-            more = WORKING_COPIES * len(body) - most
-            if more > 0:
-                await memory.take(more)
         except BaseException:
             memory.give(most)
             raise
-        if more < 0:
-            memory.give(-more)
-        request.charged = most + more
+        request.charged = len(body)
+        memory.give(most - len(body))
         return body
 
     async def _message(self, context: _Context) -> bytes:

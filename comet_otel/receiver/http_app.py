@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from comet_otel.receiver import answers
+from comet_otel.receiver.allowance import Allowance
 from comet_otel.receiver.decompression import ACCEPTED_ENCODINGS, normalized_encoding
 from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import (
@@ -34,6 +35,9 @@ _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 DRAIN_SECONDS: Final = 5.0
 """How long the rest of a body is read, to no end, before its refusal is sent: a client that is still sending, and finds
 the connection closed, may never see the answer."""
+
+RESERVED_BYTES_MIN: Final = 1024 * 1024
+YIELD_AFTER_SECONDS: Final = 1.0
 
 _SIGNALS: Final = {f"/{route.http_path}": route.signal for route in ROUTES}
 _PAGES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -126,6 +130,55 @@ class _Exchange:
             await self.answer(error.http_status, answers.JSON, answers.json_status(error), *headers)
 
 
+class _Charge:
+    """What a body on its way takes of the bytes in flight.
+
+    A large body takes all that it will need before it is read: several that each had a part, and waited for the rest,
+    would wait for each other. One that stands still gives back what it has not used, when others wait.
+    """
+
+    def __init__(self, memory: Allowance, request: Request) -> None:
+        self._memory = memory
+        self._request = request
+        self._unused = 0
+        self._last_unused = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Charge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def reserve(self, size: int) -> None:
+        """Take so many bytes, if they are many."""
+        if size >= RESERVED_BYTES_MIN:
+            await self._memory.take(size)
+            self._request.charged = self._unused = self._last_unused = size
+            self._look_later()
+
+    async def use(self, size: int) -> None:
+        """Count bytes that have come: as reserved, or taken now."""
+        reserved = min(size, self._unused)
+        self._unused -= reserved
+        if size > reserved:
+            await self._memory.take(size - reserved)
+            self._request.charged += size - reserved
+
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(YIELD_AFTER_SECONDS, self._look)
+
+    def _look(self) -> None:
+        came, self._last_unused = self._last_unused - self._unused, self._unused
+        if came or not self._memory.contended:
+            self._look_later()
+            return
+        unused, self._unused = self._unused, 0
+        self._request.charged -= unused
+        self._memory.give(unused)
+
+
 class HttpApp:
     """The application; the server calls it once for each request."""
 
@@ -181,22 +234,26 @@ class HttpApp:
             await exchange.answer(200, exchange.media_type, body)
 
     async def _read_body(self, exchange: _Exchange, request: Request) -> bytes:
+        """Return the body, and leave charged what it takes."""
         most = self._intake.config.max_body_bytes
         too_large = f"the body has more than {most} bytes"
         if exchange.content_length > most:
             raise TooLargeError(too_large)
-        piece = await exchange.next_piece()
-        await self._intake.charge(request, len(piece))
-        if exchange.body_complete and len(piece) <= most:
-            return piece
-        pieces = io.BytesIO()
-        pieces.write(piece)
-        while not exchange.body_complete:
+        with contextlib.ExitStack() as stack:
+            charge = stack.enter_context(_Charge(self._intake.memory, request))
+            await charge.reserve(exchange.content_length)
             piece = await exchange.next_piece()
-            if pieces.tell() + len(piece) > most:
-                raise TooLargeError(too_large)
-            await self._intake.charge(request, len(piece))
+            await charge.use(len(piece))
+            if exchange.body_complete and len(piece) <= most:
+                return piece
+            pieces = io.BytesIO()  # and not a list: a malicious body can come byte by byte
             pieces.write(piece)
+            while not exchange.body_complete:
+                piece = await exchange.next_piece()
+                if pieces.tell() + len(piece) > most:
+                    raise TooLargeError(too_large)
+                await charge.use(len(piece))
+                pieces.write(piece)
         if pieces.tell() > most:
             raise TooLargeError(too_large)
         return pieces.getvalue()

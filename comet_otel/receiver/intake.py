@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 from comet_otel.receiver.allowance import Allowance
-from comet_otel.receiver.config import WORKING_COPIES, ReceiverConfig
+from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.duplicates import Duplicates
 from comet_otel.receiver.errors import ReceiverError
 from comet_otel.receiver.grouping import Grouping
@@ -45,7 +45,6 @@ class Intake:
                 max_body_bytes=config.max_body_bytes,
                 entry_bytes_max=entry_bytes_max(settings),
                 item_bytes_max=settings.storage.max_entry_bytes,
-                memory=self.memory,
                 duplicates=duplicates,
             ),
             duplicates,
@@ -57,7 +56,9 @@ class Intake:
         )
         self._health: asyncio.Future[bool] | None = None
         self.metrics.watch(
-            "comet_receiver_bytes_in_flight", "Bytes that requests take in memory.", lambda: self.memory.taken
+            "comet_receiver_bytes_in_flight",
+            "Bytes of bodies that have come and are not answered.",
+            lambda: self.memory.taken,
         )
         self.metrics.watch(
             "comet_receiver_requests_in_flight", "Requests that are being stored.", lambda: self._requests.taken
@@ -85,16 +86,6 @@ class Intake:
             yield
         finally:
             self._grouping.arriving -= 1
-
-    async def charge(self, request: Request, size: int) -> None:
-        """Count so many bytes of a body among those in flight.
-
-        Raises:
-            OverloadedError: there is no room for them.
-        """
-        amount = size * WORKING_COPIES
-        await self.memory.take(amount)
-        request.charged += amount
 
     async def accept(self, protocol: str, request: Request) -> Stored | ReceiverError:
         """Have a request stored, and return its answer. It gives back what the request was charged."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Iterator
+import ctypes
+import threading
 from dataclasses import dataclass, field
 from typing import Final
 
-from comet_otel.receiver.allowance import Allowance
-from comet_otel.receiver.config import WORKING_COPIES
 from comet_otel.receiver.decompression import decompress
 from comet_otel.receiver.duplicates import Duplicates
-from comet_otel.receiver.errors import OverloadedError, TooLargeError, UndecodableError
+from comet_otel.receiver.errors import TooLargeError, UndecodableError
 from comet_otel.receiver.json_transcoder import transcode
 from comet_otel.receiver.wellformed import check
 from comet_otel.streams import Signal
-from comet_otel.wire import Field, MalformedError, split_request, walk
+from comet_otel.wire import MalformedError, split_request, walk
 from comet_otel.wire.fields import LENGTH_DELIMITED
 from comet_otel.wire.levels import LEVELS
 
@@ -25,8 +22,20 @@ __all__ = ["Entries", "Preparer", "Request"]
 FIELDS_MAX: Final = 1_000_000
 """Resources, scopes and items that a request may have which has to be split; each becomes an object on the way."""
 
-JSON_COPIES: Final = 3
-"""Times a JSON body counts more than others: the tree that it is read into is many times its size."""
+LARGE_BYTES: Final = 8 * 1024 * 1024
+"""Bodies over this size are worked on one at a time."""
+
+JSON_COPIES: Final = 10
+"""Times its own size that a JSON body takes in memory, as a tree."""
+
+JSON_OBJECTS_MAX: Final = 2_000_000
+"""Objects and arrays of a JSON body; each takes a hundred times as much memory as it has bytes at least."""
+
+_CONTINUES: Final = 0x80
+_WIRE_TYPE_MASK: Final = 7
+
+_give_memory_back: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""glibc keeps what was freed, for each thread, unless it is told to give it back."""
 
 
 @dataclass(slots=True)
@@ -69,6 +78,33 @@ class Entries:
     duplicate: bool = False
 
 
+class LargeWork:
+    """The right to work on something large, which one thread has at a time.
+
+    A body takes several times its size in memory while it is worked on. For small ones that is little, and of the large
+    ones there is one at a time: so it is bounded, and no request has to wait for memory while it keeps some.
+    """
+
+    def __init__(self, turn: threading.Lock) -> None:
+        self._turn = turn
+        self._has_it = False
+
+    def needs(self, size: int) -> None:
+        """Wait for the right, if such a size needs it, unless this thread has it already."""
+        if size > LARGE_BYTES and not self._has_it:
+            self._turn.acquire()
+            self._has_it = True
+
+    def __enter__(self) -> LargeWork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._has_it:
+            self._turn.release()
+            if _give_memory_back is not None:
+                _give_memory_back(0)
+
+
 class Preparer:
     """Turns requests into entries. Used by several threads at once.
 
@@ -76,7 +112,6 @@ class Preparer:
         max_body_bytes: most that a body may have without its encoding.
         entry_bytes_max: size from which on a request is split, so that the shipper can send what is stored.
         item_bytes_max: size of an entry that the log refuses.
-        memory: the bytes in flight.
         duplicates: what was stored before.
     """
 
@@ -86,28 +121,28 @@ class Preparer:
         max_body_bytes: int,
         entry_bytes_max: int,
         item_bytes_max: int,
-        memory: Allowance,
         duplicates: Duplicates,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._entry_bytes_max = entry_bytes_max
         self._item_bytes_max = item_bytes_max
-        self._memory = memory
         self._duplicates = duplicates
 
-    def prepare(self, request: Request) -> Entries:
+    def prepare(self, request: Request, work: LargeWork) -> Entries:
         """Return the entries of a request.
 
         Raises:
-            ReceiverError: it is none, too large, or there is no memory for it now.
+            ReceiverError: it is none, or too large.
         """
         key = self._duplicates.key(request.signal, request.request_id, request.body)
         if key is not None and self._duplicates.is_known(key):
             return Entries(duplicate=True)
-        allow = functools.partial(self._charge, request)
-        payload = decompress(request.body, request.encoding, self._max_body_bytes, allow)
+        work.needs(len(request.body))
+        payload = decompress(request.body, request.encoding, self._max_body_bytes, work.needs)
         if request.is_json:
-            allow(JSON_COPIES * len(payload))
+            work.needs(JSON_COPIES * len(payload))
+            if payload.count(b"{") + payload.count(b"[") > JSON_OBJECTS_MAX:
+                raise TooLargeError(f"a JSON body may have at most {JSON_OBJECTS_MAX} objects and arrays")
             payload = transcode(request.signal, payload)
         else:
             check(request.signal, payload)
@@ -117,16 +152,9 @@ class Preparer:
             return Entries([payload], key=key)
         return self._split(request.signal, payload, key)
 
-    def _charge(self, request: Request, size: int) -> None:
-        """Count more bytes for a request, at most all there are: a large one is then worked on alone."""
-        size = min(size * WORKING_COPIES, self._memory.most - request.charged)
-        if not self._memory.try_take(size):
-            raise OverloadedError("too many bytes in flight at once; try again later")
-        request.charged += size
-
     def _split(self, signal: Signal, payload: bytes, key: tuple[Signal, str, bytes] | None) -> Entries:
         try:
-            self._check_count(signal, payload)
+            _count_fields(payload, 0, len(payload), LEVELS[signal], FIELDS_MAX)
             parts = split_request(payload, signal, self._entry_bytes_max)
         except MalformedError as error:
             raise UndecodableError(f"the body is no request: {error}") from None
@@ -142,16 +170,31 @@ class Preparer:
             raise TooLargeError(found.message)
         return found
 
-    @staticmethod
-    def _check_count(signal: Signal, payload: bytes) -> None:
-        fields = _fields(payload, 0, len(payload), LEVELS[signal])
-        if next(itertools.islice(fields, FIELDS_MAX, None), None) is not None:
+
+def _count_fields(data: bytes, start: int, end: int, levels: tuple[frozenset[int], ...], left: int) -> int:
+    """Count down from ``left`` for each resource, scope and item of a request, and for the fields beside them.
+
+    As `walk`, without making an object of each field: there may be millions.
+
+    Raises:
+        TooLargeError: there are more.
+        MalformedError: it is no message.
+    """
+    position = start
+    while position < end:
+        left -= 1
+        if left < 0:
             raise TooLargeError(f"a request of this size may have at most {FIELDS_MAX} resources, scopes and items")
-
-
-def _fields(data: bytes, start: int, end: int, levels: tuple[frozenset[int], ...]) -> Iterator[Field]:
-    """Yield the resources, scopes and items of a request, and the fields beside them."""
-    for field_ in walk(data, start, end):
-        yield field_
-        if levels and field_.number in levels[0] and field_.wire_type == LENGTH_DELIMITED:
-            yield from _fields(data, field_.value_start, field_.end, levels[1:])
+        tag = data[position]
+        size = data[position + 1] if position + 1 < end else _CONTINUES
+        if tag & _WIRE_TYPE_MASK == LENGTH_DELIMITED and tag < _CONTINUES and size < _CONTINUES:
+            value, position = position + 2, position + 2 + size
+            number = tag >> 3
+        else:
+            field_ = next(walk(data, position, end))
+            value, position, number = field_.value_start, field_.end, field_.number
+            if field_.wire_type != LENGTH_DELIMITED:
+                continue
+        if levels and number in levels[0] and position <= end:
+            left = _count_fields(data, value, position, levels[1:], left)
+    return left

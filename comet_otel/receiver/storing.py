@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from comet_otel._export import ENTRY_BYTES_MAX
 from comet_otel._logging import TroubleLog
 from comet_otel.receiver.errors import InternalError, NotStoredError, ReceiverError, TooLargeError
-from comet_otel.receiver.preparing import Entries, Preparer, Request
+from comet_otel.receiver.preparing import Entries, LargeWork, Preparer, Request
 from comet_otel.streams import Signal, route_of_signal
 from comet_storage import BatchTooLarge, Client, ClosedError, CometConfig, CometError, EntryTooLarge, LogMovedError
 
@@ -64,6 +65,7 @@ class Storing:
         self._client = client
         self._preparer = preparer
         self._duplicates = duplicates
+        self._large_turn = threading.Lock()
         self._append_bytes_max = client.config.storage.max_append_bytes
         self._trouble = TroubleLog(_logger, f"storing what was received in {client.data_dir}")
 
@@ -72,16 +74,20 @@ class Storing:
 
         Nothing is raised, whatever the requests are.
         """
-        prepared = [self._prepare(request) for request in requests]
+        with LargeWork(self._large_turn) as work:
+            return self._store(signal, requests, work)
+
+    def _store(self, signal: Signal, requests: Sequence[Request], work: LargeWork) -> list[Stored | ReceiverError]:
+        prepared = [self._prepare(request, work) for request in requests]
         good = [entries for entries in prepared if isinstance(entries, Entries) and entries.payloads]
         failure: ReceiverError | None = None
         if good:
             failure = self._append(signal, [payload for entries in good for payload in entries.payloads])
         return [self._answer(entries, failure) for entries in prepared]
 
-    def _prepare(self, request: Request) -> Entries | ReceiverError:
+    def _prepare(self, request: Request, work: LargeWork) -> Entries | ReceiverError:
         try:
-            return self._preparer.prepare(request)
+            return self._preparer.prepare(request, work)
         except ReceiverError as error:
             return error
         except Exception:

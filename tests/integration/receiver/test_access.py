@@ -217,7 +217,7 @@ def test_a_place_that_is_taken_is_not_taken_away(start, tmp_path) -> None:
         {"grpc_endpoint": None, "http_endpoint": f"unix:{path}"},
         {"grpc_endpoint": f"unix:{path}", "http_endpoint": None},
     ):
-        with pytest.raises(OSError):  # noqa: PT011 - the operating system's words differ
+        with pytest.raises(OSError):
             OTLPReceiver(first.client, **settings).start()
     assert grpc_code(first.grpc) is grpc.StatusCode.OK
     assert path.exists()

@@ -6,7 +6,6 @@ The receiver runs as a process of its own, so that its descriptors and its memor
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import selectors
 import socket
@@ -51,7 +50,7 @@ class Receiver:
 
     def descriptors(self) -> int:
         """Return how many descriptors it has open."""
-        return len(os.listdir(f"/proc/{self.child.pid}/fd"))
+        return len(list(Path(f"/proc/{self.child.pid}/fd").iterdir()))
 
     def memory(self) -> int:
         """Return the bytes of memory that it uses."""

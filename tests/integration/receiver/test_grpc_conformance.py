@@ -79,7 +79,7 @@ def test_what_is_no_request_is_an_invalid_argument(node, body) -> None:
 
 
 def test_a_message_at_the_limit_is_taken_and_one_over_it_is_not(start) -> None:
-    """The limit counts bytes of the message as it comes and decompressed; one more gets RESOURCE_EXHAUSTED, for good."""
+    """The limit counts bytes of the message as it comes and decompressed; one more gets RESOURCE_EXHAUSTED."""
     node = start(max_body_bytes=100 * KIB)
     body = trace_request_of(100 * KIB)
     assert call(node, body) == b""
