@@ -24,7 +24,7 @@ from comet_otel.streams import ROUTES, Signal
 
 __all__ = ["GrpcServer"]
 
-YIELD_AFTER_SECONDS: Final = 0.25
+YIELD_AFTER_SECONDS: Final = 1.0
 """When others wait for room, a message that takes longer than this to come gives its place up."""
 
 _LOOK_SECONDS: Final = 0.05
