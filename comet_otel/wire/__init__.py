@@ -4,7 +4,7 @@ An ``Export*ServiceRequest`` of any signal is a list of resources, each a list o
 log records, metrics); a metric is again a list of data points. All of it is repeated, length-delimited protobuf fields,
 so that whoever knows the few field numbers can move whole items about without looking into them.
 
-Nothing here knows the OpenTelemetry SDK or a protobuf library.
+Nothing here knows the OpenTelemetry SDK, or needs a protobuf library.
 """
 
 from __future__ import annotations
