@@ -1,8 +1,7 @@
 """OTLP/gRPC: three methods over raw bytes, on gRPC's own asynchronous server.
 
 The methods are declared to take a stream, of which they read one message: on the wire that is the same, and it lets a
-method look at the caller, and at the room there is, before the message is read at all. A message can be as large as the
-limit, and nobody says how large it is before it is there; so each one that is being read is counted with the most.
+method look at the caller, and at the room there is, before the message is read at all.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import grpc
 import grpc.aio
 
 from comet_otel.receiver import answers
+from comet_otel.receiver.allowance import Allowance
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import OverloadedError, ReceiverError, TooSlowError, UndecodableError
@@ -24,8 +24,12 @@ from comet_otel.streams import ROUTES, Signal
 
 __all__ = ["GrpcServer"]
 
+QUICK_READS: Final = 64
+QUICK_SECONDS: Final = 0.05
+"""So many messages at once may come within so short a time without a place."""
+
 YIELD_AFTER_SECONDS: Final = 1.0
-"""When others wait for room, a message that takes longer than this to come gives its place up."""
+"""When others want a place, a message that takes longer than this to come gives its own up."""
 
 _LOOK_SECONDS: Final = 0.05
 _STREAMS_PER_CONNECTION: Final = 1024
@@ -75,8 +79,9 @@ class _Methods(grpc.GenericRpcHandler):
     """The methods by their full names."""
 
     def __init__(self, intake: Intake) -> None:
+        reading = _Reading(intake.config)
         self._handlers: dict[str, Any] = {
-            route.grpc_method: grpc.stream_unary_rpc_method_handler(_Export(intake, route.signal).__call__)
+            route.grpc_method: grpc.stream_unary_rpc_method_handler(_Export(intake, route.signal, reading).__call__)
             for route in ROUTES
         }
 
@@ -88,8 +93,9 @@ class _Methods(grpc.GenericRpcHandler):
 class _Export:
     """One of the methods."""
 
-    def __init__(self, intake: Intake, signal: Signal) -> None:
+    def __init__(self, intake: Intake, signal: Signal, reading: _Reading) -> None:
         self._intake = intake
+        self._reading = reading
         self._signal = signal
 
     async def __call__(self, _messages: object, context: _Context) -> bytes:
@@ -112,37 +118,65 @@ class _Export:
 
     async def _read(self, request: Request, context: _Context) -> bytes:
         """Return the message, and leave charged what it takes."""
-        most = self._intake.config.max_body_bytes
-        memory = self._intake.memory
-        await memory.take(most)
-        try:
-            body = await self._message(context)
-        except BaseException:
-            memory.give(most)
-            raise
+        body = await self._reading.message(context)
+        if not isinstance(body, bytes):
+            raise UndecodableError("the call carries no message")
+        await self._intake.memory.take(len(body))
         request.charged = len(body)
-        memory.give(most - len(body))
         return body
 
-    async def _message(self, context: _Context) -> bytes:
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+
+class _Reading:
+    """Who may read a message, of which nobody knows the size before it is there.
+
+    Most messages are there at once, and what can come in so short a time is little. One that takes longer needs a
+    place, of which there are few, because it may become as large as the limit; without one it is refused, to come back.
+    One that has had a place for long gives it up to others.
+    """
+
+    def __init__(self, config: ReceiverConfig) -> None:
+        self._config = config
+        self._quick = Allowance(QUICK_READS, wait_seconds=config.admission_timeout, what="messages")
+        self._places = max(1, config.max_bytes_in_flight // 2 // config.max_body_bytes)
+        self._wanted_at = float("-inf")
+
+    async def message(self, context: _Context) -> Any:
+        """Return what is read: the message, or a mark that there is none.
+
+        Raises:
+            OverloadedError: it came slowly, and there was no place for it.
+            TooSlowError: it did not come in time.
+        """
+        await self._quick.take(1)
         reading = asyncio.ensure_future(context.read())
         try:
-            patience = YIELD_AFTER_SECONDS
-            while not (await asyncio.wait((reading,), timeout=patience))[0]:
-                if self._intake.memory.contended:
-                    raise OverloadedError("the message came slowly while others waited; try again later")
-                if loop.time() - begin > self._intake.config.body_timeout:
-                    raise TooSlowError("the message did not come in time")
-                patience = _LOOK_SECONDS
+            try:
+                await asyncio.wait((reading,), timeout=QUICK_SECONDS)
+            finally:
+                self._quick.give(1)
+            if not reading.done():
+                await self._slow(reading)
         finally:
             if not reading.done():
                 reading.add_done_callback(_look_at)
-        body = reading.result()
-        if not isinstance(body, bytes):
-            raise UndecodableError("the call carries no message")
-        return body
+        return reading.result()
+
+    async def _slow(self, reading: asyncio.Future[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        if not self._places:
+            self._wanted_at = begin
+            raise OverloadedError("the message comes slowly, as do others; try again later")
+        self._places -= 1
+        try:
+            while not (await asyncio.wait((reading,), timeout=_LOOK_SECONDS))[0]:
+                now = loop.time()
+                if now - begin > self._config.body_timeout:
+                    raise TooSlowError("the message did not come in time")
+                if now - begin > YIELD_AFTER_SECONDS and now - self._wanted_at < YIELD_AFTER_SECONDS:
+                    raise OverloadedError("the message came slowly while others waited; try again later")
+        finally:
+            self._places += 1
 
 
 def _look_at(reading: asyncio.Future[Any]) -> None:
