@@ -13,6 +13,7 @@ from benchmarks import (
     open_scaling,
     processes,
     processors,
+    receiver,
     request_latency,
     stalled_disk,
     tail_latency,
@@ -31,6 +32,7 @@ def main() -> None:
     stalled_disk.main()
     compression.main()
     zero_copy.main()
+    receiver.main()
     backlog.main()
     encoding.main()
     exporting.main()
