@@ -76,6 +76,11 @@ class Client(Reporting):
     ) -> None:
         self.close()
 
+    @property
+    def config(self) -> CometConfig:
+        """The settings that this client was opened with, or the defaults."""
+        return self._config
+
     # Writing.
 
     def append(self, stream: str, entries: Sequence[object]) -> MessageIDs:
