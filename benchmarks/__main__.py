@@ -13,6 +13,7 @@ from benchmarks import (
     open_scaling,
     processes,
     processors,
+    receiver,
     request_latency,
     shipping,
     stalled_disk,
@@ -32,6 +33,7 @@ def main() -> None:
     stalled_disk.main()
     compression.main()
     zero_copy.main()
+    receiver.main()
     backlog.main()
     shipping.main()
     encoding.main()

@@ -76,6 +76,11 @@ class Client(Reporting):
     ) -> None:
         self.close()
 
+    @property
+    def config(self) -> CometConfig:
+        """The settings that this client was opened with, or the defaults."""
+        return self._config
+
     # Writing.
 
     def append(self, stream: str, entries: Sequence[object]) -> MessageIDs:
@@ -319,17 +324,15 @@ class Client(Reporting):
     def shrink_stream(self, stream: str, limit: int, *, close: bool = False) -> int:
         """Delete the oldest closed segments of a stream, wanted or not, until they have at most ``limit`` bytes.
 
-        For streams that get a share of the log of their own. Segments that are being written stay; with ``close``, the
-        ones that this client writes are closed first, and go in their turn.
+        Segments that are being written stay; with ``close``, those that this client writes are closed first.
 
         Returns:
             The bytes of the stream's closed segments that are left.
 
         Raises:
-            CometError: the disk refused, or another process kept the ledger; what was deleted before is.
+            CometError: as :meth:`force_retention_cleanup`.
         """
         self._check_writable()
-        parse_stream(stream)
         with storage_errors(self.data_dir):
             for writer in [each for each in self._writers.values() if close and each.name.stream == stream]:
                 writer.rotate()

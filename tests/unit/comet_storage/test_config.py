@@ -214,3 +214,12 @@ def test_the_automatic_segment_size_follows_bound_and_lanes(bound, lanes, expect
     config = CometConfig(concurrency=ConcurrencyConfig(lanes=lanes), retention=RetentionConfig(max_total_size=bound))
     assert config.segment_size() == expected
     assert config.segment_size() % 4096 == 0
+
+
+def test_a_client_tells_its_settings(tmp_path) -> None:
+    """What a client was opened with can be read from it; without anything, the defaults."""
+    config = CometConfig(storage=StorageConfig(durability="always"))
+    with Client(tmp_path / "a", config) as client:
+        assert client.config == config
+    with Client(tmp_path / "b") as client:
+        assert client.config == CometConfig.default()

@@ -1,0 +1,210 @@
+"""OTLP/gRPC: three methods over raw bytes, on gRPC's own asynchronous server.
+
+The methods are declared to take a stream, of which they read one message: on the wire that is the same, and it lets a
+method look at the caller, and at the room there is, before the message is read at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from comet_otel.receiver import answers
+from comet_otel.receiver.allowance import Allowance
+from comet_otel.receiver.config import ReceiverConfig
+from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
+from comet_otel.receiver.errors import OverloadedError, ReceiverError, TooSlowError, UndecodableError
+from comet_otel.receiver.intake import Intake
+from comet_otel.receiver.preparing import Request
+from comet_otel.streams import ROUTES, Signal
+
+__all__ = ["GrpcServer"]
+
+QUICK_READS: Final = 64
+QUICK_SECONDS: Final = 0.05
+"""So many messages at once may come within so short a time without a place."""
+
+YIELD_AFTER_SECONDS: Final = 1.0
+"""When others want a place, a message that takes longer than this to come gives its own up."""
+
+_LOOK_SECONDS: Final = 0.05
+_STREAMS_PER_CONNECTION: Final = 1024
+_WINDOW_BYTES: Final = 256 * 1024
+"""Of a message that nobody reads yet, so much may come: most come whole, and need no second round."""
+_IDLE_SECONDS: Final = 600
+_KEEPALIVE_SECONDS: Final = 60
+
+_CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class GrpcServer:
+    """Serves the three methods from `start` to `stop`."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        """Listen, begin to serve, and return the port; 1 for a Unix domain socket.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        server = grpc.aio.server(options=_options(self._intake.config))
+        server.add_generic_rpc_handlers([_Methods(self._intake)])
+        try:
+            if credentials is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, and give those that are being answered so many seconds."""
+        if self._server is not None:
+            await self._server.stop(grace)
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """The methods by their full names."""
+
+    def __init__(self, intake: Intake) -> None:
+        reading = _Reading(intake.config)
+        self._handlers: dict[str, Any] = {
+            route.grpc_method: grpc.stream_unary_rpc_method_handler(_Export(intake, route.signal, reading).__call__)
+            for route in ROUTES
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of a method; None where there is none."""
+        return self._handlers.get(handler_call_details.method)
+
+
+class _Export:
+    """One of the methods."""
+
+    def __init__(self, intake: Intake, signal: Signal, reading: _Reading) -> None:
+        self._intake = intake
+        self._reading = reading
+        self._signal = signal
+
+    async def __call__(self, _messages: object, context: _Context) -> bytes:
+        """Answer one call."""
+        answer: Any
+        try:
+            metadata = _metadata(context)
+            self._intake.authorize(metadata.get("authorization", ""))
+            request = Request(self._signal, b"", request_id=metadata.get(REQUEST_ID_HEADER, ""))
+            with self._intake.arrival():
+                request.body = await self._read(request, context)
+        except ReceiverError as error:
+            self._intake.metrics.answered("grpc", self._signal, error, 0, None)
+            answer = error
+        else:
+            answer = await self._intake.accept("grpc", request)
+        if isinstance(answer, ReceiverError):
+            await context.abort(_CODES[answer.grpc_code], str(answer), answers.grpc_trailers(answer))
+        return answers.response(self._signal, answer, as_json=False)
+
+    async def _read(self, request: Request, context: _Context) -> bytes:
+        """Return the message, and leave charged what it takes."""
+        body = await self._reading.message(context)
+        if not isinstance(body, bytes):
+            raise UndecodableError("the call carries no message")
+        await self._intake.memory.take(len(body))
+        request.charged = len(body)
+        return body
+
+
+class _Reading:
+    """Who may read a message, of which nobody knows the size before it is there.
+
+    Most messages are there at once, and what can come in so short a time is little. One that takes longer needs a
+    place, of which there are few, because it may become as large as the limit; without one it is refused, to come back.
+    One that has had a place for long gives it up to others.
+    """
+
+    def __init__(self, config: ReceiverConfig) -> None:
+        self._config = config
+        self._quick = Allowance(QUICK_READS, wait_seconds=config.admission_timeout, what="messages")
+        self._places = max(1, config.max_bytes_in_flight // 2 // config.max_body_bytes)
+        self._wanted_at = float("-inf")
+
+    async def message(self, context: _Context) -> Any:
+        """Return what is read: the message, or a mark that there is none.
+
+        Raises:
+            OverloadedError: it came slowly, and there was no place for it.
+            TooSlowError: it did not come in time.
+        """
+        await self._quick.take(1)
+        reading = asyncio.ensure_future(context.read())
+        try:
+            try:
+                await asyncio.wait((reading,), timeout=QUICK_SECONDS)
+            finally:
+                self._quick.give(1)
+            if not reading.done():
+                await self._slow(reading)
+        finally:
+            if not reading.done():
+                reading.add_done_callback(_look_at)
+        return reading.result()
+
+    async def _slow(self, reading: asyncio.Future[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        if not self._places:
+            self._wanted_at = begin
+            raise OverloadedError("the message comes slowly, as do others; try again later")
+        self._places -= 1
+        try:
+            while not (await asyncio.wait((reading,), timeout=_LOOK_SECONDS))[0]:
+                now = loop.time()
+                if now - begin > self._config.body_timeout:
+                    raise TooSlowError("the message did not come in time")
+                if now - begin > YIELD_AFTER_SECONDS and now - self._wanted_at < YIELD_AFTER_SECONDS:
+                    raise OverloadedError("the message came slowly while others waited; try again later")
+        finally:
+            self._places += 1
+
+
+def _look_at(reading: asyncio.Future[Any]) -> None:
+    """Take note of how an abandoned reading ended; asyncio reports what nobody looked at."""
+    if not reading.cancelled():
+        reading.exception()
+
+
+def _metadata(context: _Context) -> dict[str, str]:
+    found: Sequence[tuple[str, str | bytes]] = context.invocation_metadata() or ()  # type: ignore[assignment]
+    return {key: value for key, value in found if isinstance(value, str)}
+
+
+def _options(config: ReceiverConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.max_body_bytes),
+        ("grpc.max_metadata_size", config.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_header_bytes),
+        ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.server_handshake_timeout_ms", int(config.header_timeout * 1000)),
+        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A window that grows with the connection would be memory that nobody has counted.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+        # Two receivers on one port would each get half of the calls, and neither of them know.
+        ("grpc.so_reuseport", 0),
+    ]

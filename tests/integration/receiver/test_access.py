@@ -1,0 +1,233 @@
+"""Who may send: tokens, certificates, addresses, and sockets in the file system."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import stat
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from comet_otel.receiver import OTLPReceiver, ReceiverConfig
+from comet_storage import ConfigError
+from demo.processes import wait_until
+from tests.support.otlp_requests import PROTOBUF, TRACES_METHOD, ask, port_of, post, trace_request
+
+pytestmark = pytest.mark.integration
+
+
+def grpc_code(endpoint: str, credentials=None, *, token: str = "") -> grpc.StatusCode:
+    """Call once, and return how it ended."""
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    channel = grpc.insecure_channel(endpoint) if credentials is None else grpc.secure_channel(endpoint, credentials)
+    with channel:
+        try:
+            channel.unary_unary(TRACES_METHOD)(trace_request(), metadata=metadata, timeout=20)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+def https_status(endpoint: str, context: ssl.SSLContext) -> int:
+    """Send one request over TLS."""
+    connection = http.client.HTTPSConnection("localhost", port_of(endpoint), context=context, timeout=20)
+    try:
+        connection.request("POST", "/v1/traces", trace_request(), {"content-type": PROTOBUF})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_only_known_tokens_come_in(start, tmp_path) -> None:
+    """Each token of the file opens both protocols; no token, another, or another scheme do not."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# shops\nfirst-token\n\nsecond-token\n")
+    node = start(token_file=tokens)
+    for token, status, code in (
+        ("first-token", 200, grpc.StatusCode.OK),
+        ("second-token", 200, grpc.StatusCode.OK),
+        ("first", 401, grpc.StatusCode.UNAUTHENTICATED),
+        ("# shops", 401, grpc.StatusCode.UNAUTHENTICATED),
+        ("", 401, grpc.StatusCode.UNAUTHENTICATED),
+    ):
+        answer = post(node.http, "/v1/traces", trace_request(), authorization=f"Bearer {token}")
+        assert (answer.status, answer.headers.get("www-authenticate")) == (status, "Bearer" if status == 401 else None)
+        assert grpc_code(node.grpc, token=token) is code
+    assert post(node.http, "/v1/traces", trace_request(), authorization="Basic first-token").status == 401
+    assert post(node.http, "/v1/traces", trace_request()).status == 401
+    assert len(node.stored()) == 4
+    assert ask(node.http, "GET", "/metrics").status == 401
+    assert ask(node.http, "GET", "/readyz").status == 200
+
+
+def test_a_changed_file_of_tokens_takes_effect(start, tmp_path) -> None:
+    """A token that is taken out of the file stops to work, and a new one works, without a restart."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("old\n")
+    node = start(token_file=tokens)
+    assert post(node.http, "/v1/traces", trace_request(), authorization="Bearer old").status == 200
+    tokens.write_text("new token\n".replace(" token", ""))
+    wait_until(lambda: post(node.http, "/v1/logs", b"", authorization="Bearer new").status == 200, "the new token")
+    assert post(node.http, "/v1/traces", trace_request(), authorization="Bearer old").status == 401
+    tokens.write_text("")  # a file that is just being written locks nobody out
+    os.utime(tokens, (1, 1))
+    assert post(node.http, "/v1/traces", trace_request(), authorization="Bearer new").status == 200
+
+
+class Certificates:
+    """A server's certificate in files, and what clients need."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make them."""
+        self.certificate, self.key, self.authority = folder / "server.pem", folder / "server.key", folder / "ca.pem"
+        self.renew()
+
+    def renew(self) -> None:
+        """Put certificates of a new authority into the files, one after the other, as an administrator does."""
+        self.ca = trustme.CA()
+        server = self.ca.issue_cert("localhost")
+        server.private_key_pem.write_to_path(self.key)
+        server.cert_chain_pems[0].write_to_path(self.certificate)
+        self.ca.cert_pem.write_to_path(self.authority)
+
+    def context(self, client: trustme.LeafCert | None = None) -> ssl.SSLContext:
+        """Return what an HTTP client trusts, and shows."""
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        if client is not None:
+            client.configure_cert(context)
+        return context
+
+    def credentials(self, client: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:
+        """Return what a gRPC client trusts, and shows."""
+        key = chain = None
+        if client is not None:
+            key, chain = client.private_key_pem.bytes(), client.cert_chain_pems[0].bytes()
+        return grpc.ssl_channel_credentials(self.ca.cert_pem.bytes(), key, chain)
+
+
+def test_both_protocols_are_served_over_tls(start, tmp_path) -> None:
+    """With a certificate, clients that trust it are served, and plain ones are not."""
+    files = Certificates(tmp_path)
+    node = start(
+        grpc_endpoint="localhost:0", http_endpoint="localhost:0", tls_certificate=files.certificate, tls_key=files.key
+    )
+    assert https_status(node.http, files.context()) == 200
+    assert grpc_code(node.grpc, files.credentials()) is grpc.StatusCode.OK
+    with pytest.raises((OSError, http.client.HTTPException)):
+        post(node.http, "/v1/traces", trace_request())
+    assert grpc_code(node.grpc) is grpc.StatusCode.UNAVAILABLE
+    assert len(node.stored()) == 2
+
+
+def test_clients_must_show_a_certificate_where_one_is_asked_for(start, tmp_path) -> None:
+    """With authorities for clients, one without a certificate, or with a stranger's, is not served."""
+    files = Certificates(tmp_path)
+    node = start(
+        grpc_endpoint="localhost:0",
+        http_endpoint="localhost:0",
+        tls_certificate=files.certificate,
+        tls_key=files.key,
+        client_authorities=files.authority,
+    )
+    known, stranger = files.ca.issue_cert("shop"), trustme.CA().issue_cert("shop")
+    assert https_status(node.http, files.context(known)) == 200
+    assert grpc_code(node.grpc, files.credentials(known)) is grpc.StatusCode.OK
+    for client in (None, stranger):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            https_status(node.http, files.context(client))
+        assert grpc_code(node.grpc, files.credentials(client)) is grpc.StatusCode.UNAVAILABLE
+    assert len(node.stored()) == 2
+
+
+def test_renewed_certificates_take_effect(start, tmp_path) -> None:
+    """New files, of the server's certificate and of the clients' authorities, are used without a restart."""
+    files = Certificates(tmp_path)
+    node = start(
+        grpc_endpoint="localhost:0",
+        http_endpoint="localhost:0",
+        tls_certificate=files.certificate,
+        tls_key=files.key,
+        client_authorities=files.authority,
+    )
+    old = files.ca.issue_cert("shop")
+    assert https_status(node.http, files.context(old)) == 200
+    files.renew()
+    new = files.ca.issue_cert("shop")
+
+    def renewed() -> bool:
+        try:
+            return https_status(node.http, files.context(new)) == 200
+        except OSError:
+            return False
+
+    wait_until(renewed, "the new certificate")
+    wait_until(lambda: grpc_code(node.grpc, files.credentials(new)) is grpc.StatusCode.OK, "the new one in gRPC")
+    with pytest.raises((OSError, http.client.HTTPException)):
+        https_status(node.http, files.context(old))
+
+
+@pytest.mark.parametrize("endpoint", ["0.0.0.0:0", "[::]:0", "192.0.2.1:4318"])
+def test_an_address_that_others_reach_needs_tls_or_the_flag(endpoint) -> None:
+    """Without TLS such an address is refused before anything is opened, naming the setting."""
+    with pytest.raises(ConfigError, match=r"grpc_endpoint is .* allow_insecure"):
+        ReceiverConfig(grpc_endpoint=endpoint).validate()
+    ReceiverConfig(grpc_endpoint=endpoint, allow_insecure=True).validate()
+
+
+def test_a_public_address_works_with_the_flag(start) -> None:
+    """With the flag, it listens there."""
+    node = start(grpc_endpoint="0.0.0.0:0", http_endpoint="0.0.0.0:0", allow_insecure=True)
+    assert post(node.http, "/v1/traces", trace_request()).status == 200
+    assert grpc_code(f"127.0.0.1:{port_of(node.grpc)}") is grpc.StatusCode.OK
+
+
+def test_both_protocols_are_served_at_unix_sockets(start, tmp_path) -> None:
+    """Sockets in the file system serve both protocols, have the mode asked for, and go with the receiver."""
+    grpc_path, http_path = tmp_path / "grpc.sock", tmp_path / "http.sock"
+    http_path_left_behind = socket.socket(socket.AF_UNIX)
+    http_path_left_behind.bind(str(http_path))  # as a receiver that was killed leaves it
+    http_path_left_behind.close()
+    node = start(grpc_endpoint=f"unix:{grpc_path}", http_endpoint=f"unix:{http_path}", socket_mode=0o660)
+    assert grpc_code(f"unix:{grpc_path}") is grpc.StatusCode.OK
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(http_path))
+    connection.request("POST", "/v1/traces", trace_request(), {"content-type": PROTOBUF})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (grpc_path, http_path)] == [0o660, 0o660]
+    assert len(node.stored()) == 2
+    node.receiver.stop()
+    assert not grpc_path.exists()
+    assert not http_path.exists()
+
+
+def test_a_place_that_is_taken_is_not_taken_away(start, tmp_path) -> None:
+    """A second receiver at a port, or a socket file, of a live one fails and says so; the first one works on."""
+    path = tmp_path / "http.sock"
+    first = start(http_endpoint=f"unix:{path}")
+    for settings in (
+        {"grpc_endpoint": first.grpc, "http_endpoint": None},
+        {"grpc_endpoint": None, "http_endpoint": f"unix:{path}"},
+        {"grpc_endpoint": f"unix:{path}", "http_endpoint": None},
+    ):
+        with pytest.raises(OSError):
+            OTLPReceiver(first.client, **settings).start()
+    assert grpc_code(first.grpc) is grpc.StatusCode.OK
+    assert path.exists()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(start, tmp_path) -> None:
+    """A path with something else at it is refused, and what is there stays."""
+    path = tmp_path / "precious"
+    path.write_text("data")
+    node = start()
+    with pytest.raises(FileExistsError):
+        OTLPReceiver(node.client, None, f"unix:{path}").start()
+    assert path.read_text() == "data"
