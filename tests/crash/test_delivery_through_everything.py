@@ -64,7 +64,7 @@ class Plan:
     cuts: int
 
 
-PLAN = Plan(100_000, 100_000, 20_000, 60, 10, 10, 3) if FULL else Plan(2000, 2000, 400, 5, 2, 2, 1)
+PLAN = Plan(100_000, 100_000, 20_000, 60, 10, 10, 3) if FULL else Plan(1200, 1200, 400, 3, 2, 2, 1)
 
 
 class World:
