@@ -10,6 +10,7 @@ from benchmarks import (
     durability,
     encoding,
     exporting,
+    json_transcoding,
     open_scaling,
     processes,
     processors,
@@ -33,6 +34,7 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     receiver.main()
+    json_transcoding.main()
     backlog.main()
     encoding.main()
     exporting.main()
