@@ -197,6 +197,15 @@ class TestNumbers:
         with pytest.raises(UndecodableError, match=r"dataPoints\[0\].bucketCounts\[2\]: -1 is not from 0"):
             point_of("histogram", {"bucketCounts": [1, 2, -1]})
 
+    def test_a_list_of_doubles_keeps_infinity_and_refuses_what_is_too_large(self) -> None:
+        """In quotes it is meant; a number that has become infinite is not."""
+        assert list(point_of("histogram", {"explicitBounds": [1, "Infinity"]}).explicit_bounds) == [1.0, math.inf]
+        point = b'{"histogram": {"dataPoints": [{"explicitBounds": [1e999]}]}}'
+        body = b'{"resourceMetrics": [{"scopeMetrics": [{"metrics": [' + point + b"]}]}]}"
+        for large in (b"1e999", b"1" + b"0" * 400):
+            with pytest.raises(UndecodableError, match=r"explicitBounds\[0\]: .* is beyond the range of a double"):
+                transcode(Signal.METRICS, body.replace(b"1e999", large))
+
     def test_zeros_with_presence_are_kept(self) -> None:
         """A sum of zero is not the same as no sum."""
         histogram = point_of("histogram", {"sum": 0, "min": 0.0})
