@@ -14,10 +14,10 @@ STAMP := $(VENV)/.installed-$(shell $(PYTHON) -c \
 PYTEST := $(RUN) -m pytest $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo test quick check format crash property bench build system-tools venv clean
+.PHONY: help all demo test quick check format crash property bench build system-tools javascript-clients venv clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 all: check test demo build ## Everything a change must pass: check, test, demo, build.
 
@@ -54,6 +54,9 @@ build: $(STAMP) ## Build the sdist and the wheel into dist/.
 
 system-tools: ## Install the mkfs programs that some tests use, where that is possible; never fails.
 	@sh scripts/install-test-tools.sh
+
+javascript-clients: ## Install OpenTelemetry's JavaScript SDK, a client of the receiver's tests, into a cache; never fails.
+	@sh scripts/install-javascript-clients.sh
 
 venv: $(STAMP) ## Only set up the virtual environment.
 
