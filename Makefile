@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed-$(shell $(PYTHON) -c \
 PYTEST := $(RUN) -m pytest $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo test quick check format crash property bench build system-tools javascript-clients venv clean
+.PHONY: help all demo test quick check format crash property fuzz bench build system-tools javascript-clients venv clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ crash: $(STAMP) ## Run the long crash campaigns: kill -9 at random instants and 
 
 property: $(STAMP) ## Run the property tests with the deep profile (thousands of examples).
 	HYPOTHESIS_PROFILE=deep $(PYTEST) -o faulthandler_timeout=7200 tests/property
+
+fuzz: $(STAMP) ## Send 200,000 mutated requests to the receiver and compare its answers with its log.
+	$(RUN) -m tests.fuzz
 
 bench: $(STAMP) ## Measure appends, reads and syncs against LMDB and os.pwrite; prints the tables.
 	$(RUN) -m benchmarks
