@@ -106,8 +106,9 @@ def test_the_python_sdk_s_requests_are_stored_byte_for_byte(receiver, tmp_path, 
 
 @pytest.mark.skipif(NODE is None, reason="no node on PATH")
 @pytest.mark.skipif(not NODE_MODULES.is_dir(), reason="`make javascript-clients` has not been run")
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("protocol", ["grpc", "proto", "http"])
+@pytest.mark.parametrize(
+    ("protocol", "compression"), [("grpc", "gzip"), ("proto", "gzip"), ("http", "none"), ("http", "gzip")]
+)
 def test_the_javascript_sdk_s_requests_are_stored(receiver, tmp_path, protocol, compression) -> None:
     """Its exporters for gRPC, HTTP with protobuf, and HTTP with JSON ("http"), plain and with gzip."""
     sent = tmp_path / "sent.jsonl"
@@ -166,9 +167,7 @@ def telemetry(receiver, tmp_path_factory) -> dict[Signal, list[bytes]]:
     [
         ("otlp_grpc", "proto", "gzip"),
         ("otlp_grpc", "proto", "none"),
-        ("otlp_http", "proto", "gzip"),
         ("otlp_http", "proto", "zstd"),
-        ("otlp_http", "json", "none"),
         ("otlp_http", "json", "gzip"),
     ],
 )

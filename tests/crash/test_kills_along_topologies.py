@@ -7,7 +7,7 @@ import os
 import pytest
 
 from demo.processes import Processes
-from tests.integration.topology import Row
+from tests.support.topology import Row
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.crash]
 
