@@ -8,6 +8,7 @@ set -u
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 list="$here/tests/integration/clients/javascript/package.json"
+: "${HOME:=$(cd ~ && pwd)}"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/comet-otel/javascript-clients"
 
 if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
