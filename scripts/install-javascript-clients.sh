@@ -8,10 +8,11 @@ set -u
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 list="$here/tests/integration/clients/javascript/package.json"
-: "${HOME:=$(cd ~ && pwd)}"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/comet-otel/javascript-clients"
+cache="${XDG_CACHE_HOME:-${HOME-}/.cache}/comet-otel/javascript-clients"
 
-if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
+if [ -z "${XDG_CACHE_HOME-}${HOME-}" ]; then
+    echo "javascript clients: neither XDG_CACHE_HOME nor HOME says where caches are, so nothing is installed"
+elif ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
     echo "javascript clients: no node or npm here, so nothing is installed"
 elif cmp -s "$list" "$cache/installed.json" && [ -d "$cache/node_modules" ]; then
     echo "javascript clients: all present in $cache"
