@@ -6,6 +6,7 @@ value. Fields without presence leave out their zero, as every writer of protobuf
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 from collections.abc import Callable
@@ -117,10 +118,8 @@ def _prefix(field: FieldDescriptor) -> bytes:
     return varint(field.number << 3 | wire_type(field))
 
 
-def _within(number: int, low: float, high: float) -> int:
-    if not low <= number <= high:
-        raise RefusedError(f"{shown(number)} is not from {low} to {high}")
-    return number
+def _beyond(number: int, low: float, high: float) -> RefusedError:
+    return RefusedError(f"{shown(number)} is not from {low} to {high}")
 
 
 def _varint_writer(field: FieldDescriptor) -> Callable[[int], bytes]:
@@ -139,7 +138,9 @@ def varint_field(field: FieldDescriptor) -> Encode:
     read = enum_number if field.type == FieldDescriptor.TYPE_ENUM else integer
 
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
-        number = _within(value if type(value) is int else read(value), low, high)
+        number = value if type(value) is int else read(value)
+        if not low <= number <= high:
+            raise _beyond(number, low, high)
         return prefix + write(number) if number or written_if_zero else b""
 
     return encode
@@ -151,7 +152,9 @@ def fixed_field(field: FieldDescriptor) -> Encode:
     prefix, pack, written_if_zero = _prefix(field), struct.Struct(f"<{layout}").pack, field.has_presence
 
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
-        number = _within(value if type(value) is int else integer(value), low, high)
+        number = value if type(value) is int else integer(value)
+        if not low <= number <= high:
+            raise _beyond(number, low, high)
         return prefix + pack(number) if number or written_if_zero else b""
 
     return encode
@@ -187,7 +190,10 @@ def bytes_field(field: FieldDescriptor) -> Encode:
 
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
         content = read(value)
-        return prefix + varint(len(content)) + content if content or written_if_empty else b""
+        length = len(content)
+        if not length and not written_if_empty:
+            return b""
+        return prefix + (_SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)) + content
 
     return encode
 
@@ -244,18 +250,26 @@ def _plain_integers(value: list[Any]) -> list[Any]:
     return value
 
 
+@functools.lru_cache(maxsize=256)
+def _packer(count: int, layout: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{layout}").pack
+
+
 def _packing(field: FieldDescriptor) -> tuple[Callable[[Any], Any], Callable[[list[Any]], bytes]]:
     """Return what reads one number, and what puts numbers within the range into bytes."""
     if field.type == FieldDescriptor.TYPE_DOUBLE:
-        return double, lambda numbers: struct.pack(f"<{len(numbers)}d", *numbers)
+        return double, lambda numbers: _packer(len(numbers), "d")(*numbers)
     low, high = _PACKED_LIMITS[field.type]
 
     def read(value: Any) -> int:
-        return _within(integer(value), low, high)
+        number = integer(value)
+        if not low <= number <= high:
+            raise _beyond(number, low, high)
+        return number
 
     if field.type in _FIXED_LAYOUTS:
         layout = _FIXED_LAYOUTS[field.type][0]
-        return read, lambda numbers: struct.pack(f"<{len(numbers)}{layout}", *numbers)
+        return read, lambda numbers: _packer(len(numbers), layout)(*numbers)
     write = _varint_writer(field)
     return read, lambda numbers: b"".join(map(write, numbers))
 
@@ -266,7 +280,8 @@ def message_field(field: FieldDescriptor, encode_content: Encode) -> Encode:
 
     def encode(value: Any, depth: int) -> bytes:
         content = encode_content(value, depth + 1)
-        return prefix + varint(len(content)) + content
+        length = len(content)
+        return prefix + (_SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)) + content
 
     return encode
 
@@ -330,7 +345,9 @@ def attributes_field(field: FieldDescriptor, encode_one: Encode) -> Encode:
                         key = item.get("key")
                         if type(key) is str:
                             pair = (_key_fields.get(key) or _key_field(key)) + pair
-                            append(prefix + varint(len(pair)) + pair)
+                            length = len(pair)
+                            size = _SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)
+                            append(prefix + size + pair)
                             continue
             try:
                 append(encode_one(item, depth))
