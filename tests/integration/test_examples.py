@@ -159,7 +159,9 @@ def test_edge_and_hub_loses_nothing_in_spite_of_kills(tmp_path) -> None:
     """Every span that the edge acknowledged arrives at the collector behind the hub."""
     received, port = tmp_path / "received.jsonl", free_port()
     with Processes(tmp_path) as processes:
-        collector = processes.start("collector", ["demo.collector", "--record", str(received), "--grpc-port", str(port)])
+        collector = processes.start(
+            "collector", ["demo.collector", "--record", str(received), "--grpc-port", str(port)]
+        )
         wait_until(lambda: listens(port), "collector", collector)
         output = run("edge_and_hub.py", f"http://{HOST}:{port}", str(tmp_path / "nodes"))
     assert output.splitlines()[-1] == "60 spans acknowledged and delivered"
