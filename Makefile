@@ -18,10 +18,11 @@ OTELCOL_BIN ?= $(lastword $(sort $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cach
 export OTELCOL_BIN
 
 .DEFAULT_GOAL := help
-.PHONY: help all demo test quick check format crash property bench build collector system-tools venv clean
+.PHONY: help all demo test quick check format crash property fuzz bench build collector system-tools javascript-clients \
+	venv clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 all: check test demo build ## Everything a change must pass: check, test, demo, build.
 
@@ -50,6 +51,9 @@ crash: $(STAMP) ## Run the long crash campaigns: kill -9 at random instants and 
 property: $(STAMP) ## Run the property tests with the deep profile (thousands of examples).
 	HYPOTHESIS_PROFILE=deep $(PYTEST) -o faulthandler_timeout=7200 tests/property
 
+fuzz: $(STAMP) ## Send 200,000 mutated requests to the receiver and compare its answers with its log.
+	$(RUN) -m tests.fuzz
+
 bench: $(STAMP) ## Measure appends, reads and syncs against LMDB and os.pwrite; prints the tables.
 	$(RUN) -m benchmarks
 
@@ -61,6 +65,9 @@ collector: ## Build an OpenTelemetry Collector for the tests, once per machine; 
 
 system-tools: ## Install the mkfs programs that some tests use, where that is possible; never fails.
 	@sh scripts/install-test-tools.sh
+
+javascript-clients: ## Install OpenTelemetry's JavaScript SDK, a client of the receiver's tests, into a cache; never fails.
+	@sh scripts/install-javascript-clients.sh
 
 venv: $(STAMP) ## Only set up the virtual environment.
 

@@ -10,6 +10,7 @@ from benchmarks import (
     durability,
     encoding,
     exporting,
+    json_transcoding,
     open_scaling,
     processes,
     processors,
@@ -34,6 +35,7 @@ def main() -> None:
     compression.main()
     zero_copy.main()
     receiver.main()
+    json_transcoding.main()
     backlog.main()
     shipping.main()
     encoding.main()

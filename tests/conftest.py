@@ -15,9 +15,9 @@ settings.register_profile("dev", _COMMON, max_examples=50, stateful_step_count=3
 settings.register_profile("deep", _COMMON, max_examples=5_000, stateful_step_count=80, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-# Set by the Makefile for the long campaign, and by hand to repeat one state of it; every other COMET_ variable would
-# configure the code under test.
-_OWN_VARIABLES = frozenset({"COMET_CRASH_FULL", "COMET_CRASH_STATE"})
+# Set by the Makefile for the long campaign, by hand to repeat one state of it, and to name a folder of OTLP/JSON files;
+# every other COMET_ variable would configure the code under test.
+_OWN_VARIABLES = frozenset({"COMET_CRASH_FULL", "COMET_CRASH_STATE", "COMET_OTLP_JSON_SAMPLES"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,13 +6,16 @@ value. Fields without presence leave out their zero, as every writer of protobuf
 
 from __future__ import annotations
 
+import functools
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from comet_otel.receiver._json_values import (
+    INTEGER_DIGITS_MAX,
     RefusedError,
     boolean,
     double,
@@ -58,7 +61,11 @@ _FIXED_LAYOUTS: Final = {
     FieldDescriptor.TYPE_FIXED64: ("Q", _UINT64),
     FieldDescriptor.TYPE_SFIXED64: ("q", _INT64),
 }
-_PACKABLE: Final = frozenset({FieldDescriptor.TYPE_DOUBLE, *_VARINT_LIMITS, *_FIXED_LAYOUTS})
+_PACKED_LIMITS: Final[dict[int, tuple[float, float]]] = {
+    **_VARINT_LIMITS,
+    **{kind: limits for kind, (_, limits) in _FIXED_LAYOUTS.items()},
+    FieldDescriptor.TYPE_DOUBLE: (-sys.float_info.max, sys.float_info.max),
+}
 
 
 _SEVEN_BITS: Final = 0x7F
@@ -85,7 +92,7 @@ def varint(number: int) -> bytes:
 
 def is_packed(field: FieldDescriptor) -> bool:
     """Return whether the field's values stand in one field of the wire format, one behind the other."""
-    return field.is_repeated and field.type in _PACKABLE
+    return field.is_repeated and field.type in _PACKED_LIMITS
 
 
 def wire_type(field: FieldDescriptor) -> int:
@@ -111,32 +118,30 @@ def _prefix(field: FieldDescriptor) -> bytes:
     return varint(field.number << 3 | wire_type(field))
 
 
-def _within(number: int, low: int, high: int) -> int:
-    if not low <= number <= high:
-        raise RefusedError(f"{shown(number)} is not from {low} to {high}")
-    return number
+def _beyond(number: int, low: float, high: float) -> RefusedError:
+    return RefusedError(f"{shown(number)} is not from {low} to {high}")
 
 
-def _varint_value(field: FieldDescriptor) -> Callable[[Any], int]:
-    """Return what checks a value and gives the unsigned number that the varint carries."""
-    low, high = _VARINT_LIMITS[field.type]
-    read = enum_number if field.type == FieldDescriptor.TYPE_ENUM else integer
-    zigzag = field.type == FieldDescriptor.TYPE_SINT32
-
-    def checked(value: Any) -> int:
-        number = _within(value if type(value) is int else read(value), low, high)
-        return (number << 1 if number >= 0 else ~(number << 1)) if zigzag else number & _WORD
-
-    return checked
+def _varint_writer(field: FieldDescriptor) -> Callable[[int], bytes]:
+    """Return what gives the varint of a number that is within the limits of the field's type."""
+    if field.type == FieldDescriptor.TYPE_SINT32:
+        return lambda number: varint(number << 1 if number >= 0 else ~(number << 1))
+    if _VARINT_LIMITS[field.type][0] < 0:
+        return lambda number: varint(number & _WORD)
+    return varint
 
 
 def varint_field(field: FieldDescriptor) -> Encode:
     """Return what writes an integer or an enum as a varint."""
-    prefix, checked, written_if_zero = _prefix(field), _varint_value(field), field.has_presence
+    prefix, write, written_if_zero = _prefix(field), _varint_writer(field), field.has_presence
+    low, high = _VARINT_LIMITS[field.type]
+    read = enum_number if field.type == FieldDescriptor.TYPE_ENUM else integer
 
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
-        number = checked(value)
-        return prefix + varint(number) if number or written_if_zero else b""
+        number = value if type(value) is int else read(value)
+        if not low <= number <= high:
+            raise _beyond(number, low, high)
+        return prefix + write(number) if number or written_if_zero else b""
 
     return encode
 
@@ -149,7 +154,7 @@ def fixed_field(field: FieldDescriptor) -> Encode:
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
         number = value if type(value) is int else integer(value)
         if not low <= number <= high:
-            raise RefusedError(f"{shown(value)} is not from {low} to {high}")
+            raise _beyond(number, low, high)
         return prefix + pack(number) if number or written_if_zero else b""
 
     return encode
@@ -185,7 +190,10 @@ def bytes_field(field: FieldDescriptor) -> Encode:
 
     def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
         content = read(value)
-        return prefix + varint(len(content)) + content if content or written_if_empty else b""
+        length = len(content)
+        if not length and not written_if_empty:
+            return b""
+        return prefix + (_SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)) + content
 
     return encode
 
@@ -199,11 +207,12 @@ def _bytes_reader(field: FieldDescriptor) -> Callable[[Any], bytes]:
 
 def packed_field(field: FieldDescriptor) -> Encode:
     """Return what writes an array of numbers as one field."""
-    prefix, read, pack = _prefix(field), *_packing(field)
+    prefix, (read, pack) = _prefix(field), _packing(field)
+    low, high = _PACKED_LIMITS[field.type]
+    is_double = field.type == FieldDescriptor.TYPE_DOUBLE
+    plain_types = {float, int} if is_double else {int}
 
-    def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
-        if type(value) is not list:
-            raise wrong_type(value, "an array")
+    def each(value: list[Any]) -> list[Any]:
         numbers: list[Any] = []
         try:
             for item in value:
@@ -211,23 +220,58 @@ def packed_field(field: FieldDescriptor) -> Encode:
         except RefusedError as refused:
             refused.steps.append(len(numbers))
             raise
+        return numbers
+
+    def encode(value: Any, depth: int) -> bytes:  # noqa: ARG001 - all fields are called alike
+        if type(value) is not list:
+            raise wrong_type(value, "an array")
+        if not value:
+            return b""
+        # Plain numbers within the range need no look at each one; a column with anything else in it gets that.
+        numbers = value if is_double else _plain_integers(value)
+        if not (plain_types.issuperset(map(type, numbers)) and low <= min(numbers) and max(numbers) <= high):
+            numbers = each(value)
         content = pack(numbers)
-        return prefix + varint(len(content)) + content if content else b""
+        return prefix + varint(len(content)) + content
 
     return encode
 
 
+def _plain_integers(value: list[Any]) -> list[Any]:
+    """Return an array of decimal digits as integers, and any other array as it is."""
+    if type(value[0]) is not str:
+        return value
+    try:
+        digits = "".join(value)
+        if digits.isdigit() and digits.isascii() and len(max(value, key=len)) <= INTEGER_DIGITS_MAX:
+            return list(map(int, value))
+    except (TypeError, ValueError):
+        pass
+    return value
+
+
+@functools.lru_cache(maxsize=256)
+def _packer(count: int, layout: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{layout}").pack
+
+
 def _packing(field: FieldDescriptor) -> tuple[Callable[[Any], Any], Callable[[list[Any]], bytes]]:
-    """Return what reads one number, and what puts all of them into bytes."""
-    if field.type in _VARINT_LIMITS:
-        return _varint_value(field), lambda numbers: b"".join(map(varint, numbers))
+    """Return what reads one number, and what puts numbers within the range into bytes."""
     if field.type == FieldDescriptor.TYPE_DOUBLE:
-        return double, lambda numbers: struct.pack(f"<{len(numbers)}d", *numbers)
-    layout, (low, high) = _FIXED_LAYOUTS[field.type]
-    return (
-        lambda value: _within(integer(value), low, high),
-        lambda numbers: struct.pack(f"<{len(numbers)}{layout}", *numbers),
-    )
+        return double, lambda numbers: _packer(len(numbers), "d")(*numbers)
+    low, high = _PACKED_LIMITS[field.type]
+
+    def read(value: Any) -> int:
+        number = integer(value)
+        if not low <= number <= high:
+            raise _beyond(number, low, high)
+        return number
+
+    if field.type in _FIXED_LAYOUTS:
+        layout = _FIXED_LAYOUTS[field.type][0]
+        return read, lambda numbers: _packer(len(numbers), layout)(*numbers)
+    write = _varint_writer(field)
+    return read, lambda numbers: b"".join(map(write, numbers))
 
 
 def message_field(field: FieldDescriptor, encode_content: Encode) -> Encode:
@@ -236,7 +280,8 @@ def message_field(field: FieldDescriptor, encode_content: Encode) -> Encode:
 
     def encode(value: Any, depth: int) -> bytes:
         content = encode_content(value, depth + 1)
-        return prefix + varint(len(content)) + content
+        length = len(content)
+        return prefix + (_SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)) + content
 
     return encode
 
@@ -300,7 +345,9 @@ def attributes_field(field: FieldDescriptor, encode_one: Encode) -> Encode:
                         key = item.get("key")
                         if type(key) is str:
                             pair = (_key_fields.get(key) or _key_field(key)) + pair
-                            append(prefix + varint(len(pair)) + pair)
+                            length = len(pair)
+                            size = _SHORT_VARINTS[length] if length < _SHORT_VARINTS_END else varint(length)
+                            append(prefix + size + pair)
                             continue
             try:
                 append(encode_one(item, depth))

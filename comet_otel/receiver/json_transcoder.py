@@ -88,6 +88,8 @@ class _Tables:
 
 
 def _message(table: dict[str, Encode]) -> Encode:
+    field_of = table.get
+
     def encode(value: Any, depth: int) -> bytes:
         if type(value) is not dict:
             raise wrong_type(value, "an object")
@@ -97,8 +99,9 @@ def _message(table: dict[str, Encode]) -> Encode:
         name = ""
         try:
             for name, item in value.items():
-                if item is not None and name in table:
-                    written.append(table[name](item, depth))
+                field = field_of(name)
+                if field is not None and item is not None:
+                    written.append(field(item, depth))
         except RefusedError as refused:
             refused.steps.append(name)
             raise

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from comet_otel.streams import TRACES
 from demo.identity import span_ids_of_request
+from demo.ledger import count_ids
 from demo.processes import HOST, Processes, free_port, listens, wait_until
 from tests.unit.comet_otel import stored
 
@@ -30,7 +31,7 @@ def run(name: str, *arguments: str, **environment: str) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env={**os.environ, **environment},
     )
     assert result.stderr == ""
@@ -147,12 +148,34 @@ def test_the_last_spans_of_a_dying_service_reach_the_collector(node) -> None:
     assert shipper.stop() == 0
 
 
+def test_any_language_stores_what_it_receives(tmp_path) -> None:
+    """Requests in JSON, each answered when it was stored."""
+    data_dir = tmp_path / "telemetry"
+    assert run("any_language.py", str(data_dir)).splitlines()[1:] == ["scan: 200", "pay: 200", "print receipt: 200"]
+    assert stored.span_names(data_dir) == ["pay", "print receipt", "scan"]
+
+
+def test_edge_and_hub_loses_nothing_in_spite_of_kills(tmp_path) -> None:
+    """Every span that the edge acknowledged arrives at the collector behind the hub."""
+    received, port = tmp_path / "received.jsonl", free_port()
+    with Processes(tmp_path) as processes:
+        collector = processes.start(
+            "collector", ["demo.collector", "--record", str(received), "--grpc-port", str(port)]
+        )
+        wait_until(lambda: listens(port), "collector", collector)
+        output = run("edge_and_hub.py", f"http://{HOST}:{port}", str(tmp_path / "nodes"))
+    assert output.splitlines()[-1] == "60 spans acknowledged and delivered"
+    assert len(count_ids(received)["traces"]) == 60
+
+
 def test_every_example_is_tested() -> None:
     """A new example needs a test here."""
     assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")} == {
+        "any_language.py",
         "auto_instrumentation/app.py",
         "by_environment.py",
         "celery_worker.py",
+        "edge_and_hub.py",
         "fastapi_service.py",
         "flask_gunicorn.py",
         "last_spans/dying_service.py",

@@ -1,0 +1,1 @@
+"""Programs that know nothing of Comet, for the tests of the receiver to start."""
