@@ -1,12 +1,12 @@
 """An embedded, sharded, segmented, crash-safe log on the local disk.
 
-from comet_storage import Client, Consumer
+    from comet_storage import Client, Consumer
 
-with Client("/var/lib/comet") as client:
-client.append("events:v1:shard:0001", [b"first", b"second"])
-with Consumer(client, group="my-processor", stream="events:v1") as consumer:
-messages = consumer.read()
-consumer.ack(*[message.id for message in messages])
+    with Client("/var/lib/comet") as client:
+        client.append("events:v1:shard:0001", [b"first", b"second"])
+        with Consumer(client, group="my-processor", stream="events:v1") as consumer:
+            messages = consumer.read()
+            consumer.ack(*[message.id for message in messages])
 """
 
 from __future__ import annotations
