@@ -7,6 +7,8 @@
         with Consumer(client, group="my-processor", stream="events:v1") as consumer:
             messages = consumer.read()
             consumer.ack(*[message.id for message in messages])
+
+Names are loaded when they are first asked for.
 """
 
 from __future__ import annotations
