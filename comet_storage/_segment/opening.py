@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._format.segment_header import SegmentHeader
-from comet_storage._os.descriptors import LostDescriptorError, is_ours
+from comet_storage._os.descriptors import LostDescriptorError, check_kept, is_ours
 from comet_storage._os.door import Door
 from comet_storage._segment.active import (
     STEP_BYTES_MIN,
@@ -121,6 +121,8 @@ def begin_segment(prepared: PreparedSegment, path: str, header: SegmentHeader) -
         if header.lost_from < header.first_entry:
             door.sync_data(prepared.fd)
         door.failpoint("rotate.before_rename")
+        # In a forked child the file is the parent's to rename.
+        check_kept(prepared.fd)
         door.rename(prepared.path, path)
         door.failpoint("rotate.after_rename")
         segment = ActiveSegment(door, prepared.fd, header, mapped=prepared.mapped, data=prepared.data)
