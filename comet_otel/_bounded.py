@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -74,7 +75,8 @@ class BoundedCalls:
     def call(self, function: Callable[[], object], timeout: float) -> bool:
         """Return whether `function` returned, without an error, within `timeout` seconds.
 
-        Where no helper thread could be started, it is called directly: late is better than never.
+        Where no helper thread could be started, it is called directly: late is better than never. Where the interpreter
+        has stopped all threads already, it is not called.
         """
         if self._calls.qsize() >= CALLS_WAITING_MAX:
             return False
@@ -89,6 +91,9 @@ class BoundedCalls:
         return succeeded
 
     def _make(self, call: _Call, timeout: float) -> bool:
+        if sys.is_finalizing():
+            # In a finalizer after the exit handlers: no other thread runs any more, and the locks they held stay held.
+            return False
         self.start()
         if self._thread is None:
             call.run()

@@ -46,6 +46,10 @@ tenth of its callers' time."""
 PAUSE_MAX: Final = 10.0
 """Seconds for which they are refused at most."""
 
+INTERRUPTED_WAIT_SECONDS: Final = 0.25
+"""How long a signal handler waits for a sync or a close if it interrupted an append of its own thread. That append may
+hold locks, which it gives back only after the handler has returned."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -87,6 +91,7 @@ class SharedClient:
         self._reopen_at = float("-inf")
         self._reopen_pause = REOPEN_PAUSE_FIRST
         self._refused_until = float("-inf")
+        self._appending: set[int] = set()
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -97,6 +102,7 @@ class SharedClient:
         self._lock = threading.Lock()
         self._opening_thread = 0
         self._opening_since = 0.0
+        self._appending = self._appending & {threading.get_ident()}  # the other threads are not here
         self._bounded = BoundedCalls()
         # The child's first append takes it over; here no thread may be started.
         if self._opened is not None:
@@ -121,18 +127,24 @@ class SharedClient:
         began = self._clock()
         if began < self._refused_until:
             raise LogUnavailableError(f"it keeps appends waiting; next try in {self._refused_until - began:.1f} s")
+        thread = threading.get_ident()
+        interrupting = thread in self._appending
         try:
+            self._appending.add(thread)
             self._append(stream, entries)
         except comet_storage.CometError:
             now = self._clock()
             if now - began > SLOW_FAILURE_SECONDS:
                 self._refused_until = now + min(PAUSE_FACTOR * (now - began), PAUSE_MAX)
             raise
+        finally:
+            if not interrupting:
+                self._appending.discard(thread)
 
     def sync(self, timeout: float) -> bool:
         """Make durable what was appended; return whether that was done within `timeout` seconds."""
         client = self.client
-        return client is None or self._bounded.call(client.sync, timeout)
+        return client is None or self._bounded.call(client.sync, self._limited(timeout))
 
     def open(self) -> None:
         """Open the directory unless it is open or was tried too short a time ago.
@@ -147,7 +159,7 @@ class SharedClient:
         self._closed = True  # an export that is still running in another thread must not open it again
         client, self._opened, self._inherited = self.client, None, None
         if client is not None:
-            self._bounded.finish(client.close, timeout)
+            self._bounded.finish(client.close, self._limited(timeout))
 
     def inquire(self, question: Callable[[Client], object], timeout: float) -> bool:
         """Ask the storage client what may take long, in the helper thread.
@@ -157,6 +169,11 @@ class SharedClient:
         """
         client = self.client
         return client is not None and self._bounded.call(lambda: question(client), timeout)
+
+    def _limited(self, timeout: float) -> float:
+        """Return how long to wait, in seconds, for what needs the log's locks."""
+        interrupting = threading.get_ident() in self._appending
+        return min(timeout, INTERRUPTED_WAIT_SECONDS) if interrupting else timeout
 
     def _append(self, stream: str, entries: Sequence[bytes]) -> None:
         opened = self._opened or self._open()

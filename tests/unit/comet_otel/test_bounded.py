@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -116,3 +118,28 @@ def test_without_threads_the_call_is_made_directly(monkeypatch) -> None:
     made = []
     assert BoundedCalls().call(lambda: made.append(1), 5.0) is True
     assert made == [1]
+
+
+_FINALIZED = """
+import sys
+from comet_otel._bounded import BoundedCalls
+
+class Last:
+    def __init__(self):
+        self.calls = BoundedCalls()
+        assert self.calls.call(lambda: None, 60.0) is True
+        self.say = sys.__stdout__.write
+
+    def __del__(self):
+        self.say(f"{self.calls.call(lambda: None, 600.0)} {self.calls.finish(lambda: None, 600.0)}")
+
+last = Last()
+"""
+
+
+def test_a_finalizer_after_the_exit_handlers_does_not_wait_for_a_thread_that_is_stopped() -> None:
+    """The interpreter stops all other threads before it takes the modules apart; the exit would take the whole limit."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _FINALIZED], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("False False", "")

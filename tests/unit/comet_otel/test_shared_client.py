@@ -164,6 +164,35 @@ def test_an_export_from_a_signal_handler_does_not_wait_for_its_own_thread(tmp_pa
     assert entries(tmp_path, TRACES) == {0: [b"one"]}
 
 
+@pytest.mark.parametrize("what", ["sync", "close"])
+def test_a_signal_handler_does_not_wait_for_the_append_that_it_interrupted(tmp_path, what) -> None:
+    """It may hold locks, which come back only when the handler has returned; other threads wait as long as they say."""
+    shared = SharedClient(tmp_path, CometConfig.default())
+    log_lock = threading.Lock()
+
+    class Interrupted(FailingWriter):
+        def append(self, stored) -> None:
+            with log_lock:
+                answers.append(shared.sync(60.0) if what == "sync" else shared.close(60.0))
+            super().append(stored)
+
+    class Locked(FakeClient):
+        def sync(self) -> None:
+            with log_lock:
+                done.set()
+
+        close = sync
+
+    answers: list[object] = []
+    done = threading.Event()
+    shared._opened = shared_client._Opened(Locked(Interrupted()))  # type: ignore[arg-type]
+    began = time.monotonic()
+    shared.append(TRACES, [b"one"])
+    assert time.monotonic() - began < 30
+    assert answers == [False if what == "sync" else None]
+    assert done.wait(30)
+
+
 def test_waiting_for_another_thread_s_opening_has_an_end(tmp_path, monkeypatch) -> None:
     """A disk that stalls the opening stalls no other thread for longer than a moment."""
     opening, release_opening = threading.Event(), threading.Event()
