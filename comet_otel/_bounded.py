@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+from comet_otel._logging import warn
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -112,6 +114,6 @@ def _succeeds(function: Callable[[], object]) -> bool:
     try:
         function()
     except Exception as error:  # noqa: BLE001 - the helper thread must outlive whatever one call meets
-        _logger.warning("the telemetry log could not be synced, closed or looked at: %s", error)
+        warn(_logger, "the telemetry log could not be synced, closed or looked at: %s", error)
         return False
     return True

@@ -18,7 +18,7 @@ import comet_storage
 from comet_otel import _export_metrics, shared_client
 from comet_otel._bounded import seconds_of
 from comet_otel._export_metrics import ExportMetrics
-from comet_otel._logging import TroubleLog
+from comet_otel._logging import TroubleLog, described, warn
 from comet_otel.config import load_config
 from comet_otel.encoding import encode_parts
 from comet_otel.shared_client import LogUnavailableError
@@ -159,7 +159,7 @@ class ExportPipeline(Generic[_BatchT]):
             _log_metrics.report_to(meter_provider)
             self._metrics = ExportMetrics(signal, component, meter_provider)
         except Exception as error:  # noqa: BLE001 - a meter provider of another kind may raise anything
-            _logger.warning("no metrics about storing %s: %s: %s", signal.value, type(error).__name__, error)
+            warn(_logger, "no metrics about storing %s: %s", signal.value, described(error))
 
     def _export_observed(self, metrics: ExportMetrics, batch: _BatchT) -> _Outcome:
         items = self._codec.count(batch)
@@ -212,9 +212,9 @@ class ExportPipeline(Generic[_BatchT]):
         self.counters.unencodable_items += encoded.unencodable_items
         self.counters.unencodable_attributes += encoded.unencodable_attributes
         if encoded.unencodable_items:
-            error = encoded.first_error
+            error = described(encoded.first_error)
             self._encoding_trouble.failed(
-                f"{encoded.unencodable_items} items were left out; the first because of {type(error).__name__}: {error}"
+                f"{encoded.unencodable_items} items were left out; the first because of {error}"
             )
         elif encoded.unencodable_attributes:
             self._encoding_trouble.failed(
@@ -224,7 +224,7 @@ class ExportPipeline(Generic[_BatchT]):
     def _refuse(self, items: int, reason: Exception | str) -> None:
         self.counters.refused_items += items
         if isinstance(reason, Exception):
-            reason = f"{type(reason).__name__}: {reason}"
+            reason = described(reason)
         self._storing_trouble.failed(f"{items} items are lost; {reason}")
 
 

@@ -36,6 +36,17 @@ def raised_by_application(error: BaseException) -> BaseException | None:
     return None
 
 
+def let_through(error: BaseException) -> None:
+    """Do nothing if `error` is the doing of the code that it arose in.
+
+    Raises:
+        BaseException: what a signal handler of the application raised.
+    """
+    cause = raised_by_application(error)
+    if cause is not None:
+        raise cause from None
+
+
 def pass_on(error: BaseException) -> None:
     """Do nothing if `error` is the doing of the code that it arose in.
 

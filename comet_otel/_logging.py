@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from comet_otel._interruptions import let_through
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
@@ -24,9 +26,38 @@ QUIET_SECONDS: Final = 60.0
 _OWN_PREFIXES: Final = tuple(f"{name}." for name in OWN_LOGGERS)
 
 
-def is_own_line(scope_name: str) -> bool:
-    """Say whether a log record's instrumentation scope is one of this distribution's own loggers."""
+def is_own_line(scope_name: object) -> bool:
+    """Say whether a log record's instrumentation scope, of any name, is one of this distribution's own loggers."""
+    return isinstance(scope_name, str) and _is_own_logger(scope_name)
+
+
+def _is_own_logger(scope_name: str) -> bool:
     return scope_name in OWN_LOGGERS or scope_name.startswith(_OWN_PREFIXES)
+
+
+def warn(logger: logging.Logger, message: str, *arguments: object) -> None:
+    """Write a line; a filter or handler of the application's that raises costs the line and nothing else.
+
+    Raises:
+        Exception: what a signal handler of the application raised meanwhile.
+    """
+    try:
+        logger.warning(message, *arguments)
+    except Exception as error:  # noqa: BLE001 - see above
+        let_through(error)
+
+
+def described(error: object) -> str:
+    """Return the class of an error and what it says, if it can say it.
+
+    Raises:
+        Exception: what a signal handler of the application raised meanwhile.
+    """
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as failure:  # noqa: BLE001 - a foreign error may raise anything when looked at
+        let_through(failure)
+        return type(error).__name__
 
 
 class TroubleLog:
@@ -54,13 +85,13 @@ class TroubleLog:
         self._reported = True
         failures, self._failures = self._failures, 0
         if failures > 1:
-            self._logger.warning("%s: %s (%d failures since the last line)", self._subject, reason, failures)
+            warn(self._logger, "%s: %s (%d failures since the last line)", self._subject, reason, failures)
         else:
-            self._logger.warning("%s: %s", self._subject, reason)
+            warn(self._logger, "%s: %s", self._subject, reason)
 
     def recovered(self) -> None:
         """Record a success; write a line if it ends a trouble that was reported."""
         if self._reported:
             self._reported = False
             self._failures = 0
-            self._logger.warning("%s: works again", self._subject)
+            warn(self._logger, "%s: works again", self._subject)

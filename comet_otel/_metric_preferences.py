@@ -25,6 +25,7 @@ from opentelemetry.sdk.metrics.view import (
 )
 
 import comet_storage
+from comet_otel._logging import warn
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -89,15 +90,15 @@ def aggregation(histogram_aggregation: str | None) -> dict[type, Aggregation]:
     return {Histogram: _HISTOGRAM_AGGREGATIONS[name]()}
 
 
-def _choice(argument: str | None, argument_name: str, variable: str, choices: Collection[str]) -> str:
+def _choice(argument: object, argument_name: str, variable: str, choices: Collection[str]) -> str:
     default = next(iter(choices))
     rule = f"must be one of {', '.join(choices)}"
     if argument is not None:
-        if argument.lower() not in choices:
+        if not isinstance(argument, str) or argument.lower() not in choices:
             raise comet_storage.ConfigError(f"{argument_name} is {argument!r}: {rule}")
         return argument.lower()
     name = os.environ.get(variable, "").strip().lower() or default
     if name not in choices:
-        _logger.warning("the environment variable %s is %r and %s is used: %s", variable, name, default, rule)
+        warn(_logger, "the environment variable %s is %r and %s is used: %s", variable, name, default, rule)
         return default
     return name

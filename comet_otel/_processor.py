@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from comet_otel._export import ExportPipeline, PipelineExporter
-from comet_otel._interruptions import ApplicationInterruption, pass_on, raised_by_application
+from comet_otel._interruptions import ApplicationInterruption, let_through, pass_on
 from comet_otel.shared_client import LogUnavailableError
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ class CrashProofProcessor(PipelineExporter, Generic[_ItemT]):
             raise interruption.error from None
         except Exception as error:  # noqa: BLE001 - passed on if it is the application's
             # Ours are caught where they arise; a logging handler of the application's may fail on the line about one.
-            if (cause := raised_by_application(error)) is not None:
-                raise cause from None
+            let_through(error)
         finally:
             nesting.depth = depth

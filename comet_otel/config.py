@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import comet_storage
+from comet_otel._logging import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,8 @@ MAX_TOTAL_SIZE_DEFAULT: Final = 1 * _GIB
 _VOLUME_SHARE: Final = 10
 _TOTAL_SIZE_FLOOR: Final = 1 * _MIB
 """On a volume so small that a tenth of it is less than this, the log takes this much all the same."""
+
+_DIGITS_MAX: Final = 18
 
 _Sections = dict[str, dict[str, Any]]
 
@@ -94,7 +97,9 @@ def load_config(
         ConfigError: an argument has a wrong value. Wrong environment variables do not raise.
     """
     variables = os.environ if environment is None else environment
-    directory = resolve_data_dir(data_dir or variables.get(DATA_DIR_VARIABLE) or default_data_dir(variables))
+    directory = resolve_data_dir(
+        data_dir or variables.get(DATA_DIR_VARIABLE, "").strip() or default_data_dir(variables)
+    )
     if config is None:
         settings = _with(comet_storage.CometConfig.default(), _default_bound(directory))
         settings = _with_variables(settings, variables)
@@ -151,7 +156,7 @@ def resolve_data_dir(directory: str | os.PathLike[str]) -> Path:
     try:
         path = path.expanduser()
     except RuntimeError:  # no home directory is known, as in some containers; the opening will name the path
-        _logger.warning("cannot tell the home directory for the data directory %s", directory)
+        warn(_logger, "cannot tell the home directory for the data directory %s", directory)
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:  # a null character
@@ -165,11 +170,12 @@ def _with_variables(config: CometConfig, variables: Mapping[str, str]) -> CometC
         text = variables.get(variable, "").strip()
         if not text:
             continue
-        value = int(text) if key == "lanes" and text.isdecimal() else text
+        # Python refuses to read numbers of thousands of digits; as text they are refused like any other wrong value.
+        value = int(text) if key == "lanes" and text.isdecimal() and len(text) <= _DIGITS_MAX else text
         try:
             config = _with(config, {section: {key: value}})
         except comet_storage.ConfigError as error:
-            _logger.warning("the environment variable %s is wrong and its default is used: %s", variable, error)
+            warn(_logger, "the environment variable %s is wrong and its default is used: %s", variable, error)
     return config
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
 from comet_otel import encoding
+from comet_otel._interruptions import let_through
 from comet_otel._logging import is_own_line
 from comet_otel._processor import CrashProofProcessor
 from comet_otel.streams import Signal
@@ -59,8 +60,13 @@ class CometLogRecordProcessor(CrashProofProcessor[ReadWriteLogRecord], LogRecord
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Store the record as it is now; what processors behind this one change in it is not seen."""
-        scope = log_record.instrumentation_scope
-        if scope is not None and is_own_line(scope.name):
+        try:
+            scope = log_record.instrumentation_scope
+            own = scope is not None and is_own_line(scope.name)
+        except Exception as error:  # noqa: BLE001 - one made by hand: the encoder tells what is wrong with it
+            let_through(error)
+            own = False
+        if own:
             return
         # A readable record has the same fields, and costs as much to make as storing it.
         self._store(log_record)

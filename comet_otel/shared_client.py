@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import comet_storage
 from comet_otel._bounded import BoundedCalls
-from comet_otel._logging import TroubleLog
+from comet_otel._logging import TroubleLog, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -252,7 +252,7 @@ class SharedClient:
         finally:
             self._lock.release()
         if not self._closed:
-            _logger.warning("the telemetry log in %s is opened again: %s", self.data_dir, error)
+            warn(_logger, "the telemetry log in %s is opened again: %s", self.data_dir, error)
         self._bounded.call(opened.client.close, OPEN_WAIT_SECONDS)
 
 
@@ -269,8 +269,10 @@ class _Registry:
             if shared is None:
                 shared = self._clients[config.data_dir] = SharedClient(config.data_dir, config.storage)
             elif shared.config != config.storage:
-                _logger.warning(
-                    "%s is already in use with other settings in this process; those stay in force", config.data_dir
+                warn(
+                    _logger,
+                    "%s is already in use with other settings in this process; those stay in force",
+                    config.data_dir,
                 )
             shared.references += 1
             return shared

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from comet_otel import encoding
+from comet_otel._interruptions import let_through
 from comet_otel._processor import CrashProofProcessor
 from comet_otel.streams import Signal
 
@@ -60,6 +61,11 @@ class CometSpanProcessor(CrashProofProcessor[ReadableSpan], SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Store the span if it is sampled."""
-        context = span.context
-        if context is not None and context.trace_flags.sampled:
+        try:
+            context = span.context
+            sampled = context is not None and context.trace_flags.sampled
+        except Exception as error:  # noqa: BLE001 - one made by hand: the encoder tells what is wrong with it
+            let_through(error)
+            sampled = True
+        if sampled:
             self._store(span)

@@ -100,7 +100,10 @@ def _count_of_scope(scope_metrics: Any) -> int:
 
 
 def _count_of_metric(metric: Any) -> int:
-    return 1 if _kind(metric.data) is None else len(metric.data.data_points)
+    try:
+        return 1 if _kind(metric.data) is None else len(metric.data.data_points)
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything when looked at
+        return 1
 
 
 def _add_resource(tree: Tree, resource_metrics: Any, tally: EncodedBatch, part_bytes_max: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -138,8 +139,22 @@ last = Last()
 
 
 def test_a_finalizer_after_the_exit_handlers_does_not_wait_for_a_thread_that_is_stopped() -> None:
-    """The interpreter stops all other threads before it takes the modules apart; the exit would take the whole limit."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _FINALIZED], capture_output=True, text=True, timeout=120, check=True
-    )
+    """The interpreter stops all other threads before it takes modules apart; exits would take the whole limit."""
+    ended = subprocess.run([sys.executable, "-c", _FINALIZED], capture_output=True, text=True, timeout=120, check=True)
     assert (ended.stdout, ended.stderr) == ("False False", "")
+
+
+def test_a_logging_handler_that_raises_does_not_end_the_helper_thread(monkeypatch) -> None:
+    """It would take all later calls with it, the closing of the log among them."""
+
+    def fail() -> None:
+        raise CometError("no")
+
+    def emit(self: logging.Handler, record: logging.LogRecord) -> None:
+        raise ValueError("a handler of the application's")
+
+    monkeypatch.setattr(logging.Handler, "emit", emit)
+    monkeypatch.setattr(logging.getLogger("comet_otel"), "handlers", [logging.Handler()])
+    calls = BoundedCalls()
+    assert calls.call(fail, 60.0) is False
+    assert calls.call(lambda: None, 60.0) is True

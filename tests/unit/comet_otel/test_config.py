@@ -102,6 +102,12 @@ def test_every_variable_sets_what_it_is_named_after(tmp_path) -> None:
     assert load_config(data_dir=tmp_path, environment=empty) == load_config(data_dir=tmp_path, environment={})
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_blank_directory_counts_as_unset(blank) -> None:
+    """A template of a deployment that filled in nothing must not make a directory named of blanks."""
+    assert load_config(environment={"COMET_DATA_DIR": blank}).data_dir == load_config(environment={}).data_dir
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -112,6 +118,7 @@ def test_every_variable_sets_what_it_is_named_after(tmp_path) -> None:
         ("COMET_MAX_AGE", "forever"),
         ("COMET_LANES", "many"),
         ("COMET_LANES", "0"),
+        ("COMET_LANES", "9" * 5000),
     ],
 )
 def test_wrong_variables_warn_and_do_not_stop_the_application(tmp_path, caplog, name, value) -> None:

@@ -49,6 +49,60 @@ def test_a_stored_batch_is_one_entry_and_is_counted(pipeline, tmp_path) -> None:
     assert pipeline.counters == _export.ExportCounters(stored_items=2)
 
 
+class SpeechlessError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        """Raise another one."""
+        raise SpeechlessError
+
+
+class SpeechlessSpan:
+    """No span, and not even that can be told of it."""
+
+    def __getattr__(self, name: str) -> object:
+        """Raise."""
+        raise SpeechlessError
+
+
+def test_an_error_that_cannot_be_told_costs_its_item_alone(pipeline, tmp_path, caplog) -> None:
+    """A foreign exception whose text raises is reported by its class."""
+    assert pipeline.export([span(1), SpeechlessSpan(), span(2)]) is True
+    assert span_names(tmp_path) == ["span 1", "span 2"]
+    assert pipeline.counters == _export.ExportCounters(stored_items=2, unencodable_items=1)
+    assert caplog.messages == ["encoding traces: 1 items were left out; the first because of SpeechlessError"]
+
+
+def test_an_error_that_cannot_be_told_is_no_exception_of_ours(pipeline, monkeypatch) -> None:
+    """Nor when it is the log that raises it."""
+    fail_with(monkeypatch, SpeechlessError())
+    assert pipeline.export([span(1)]) is False
+    assert pipeline.counters.refused_items == 1
+
+
+def test_a_logging_handler_that_raises_costs_lines_and_no_items(pipeline, tmp_path, monkeypatch) -> None:
+    """Python's logging passes on what a handler of the application's raises; the batch is stored all the same."""
+
+    def emit(self: logging.Handler, record: logging.LogRecord) -> None:
+        lines.append(record.getMessage())
+        raise ValueError("a handler of the application's")
+
+    lines: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(logging.Handler, "emit", emit)
+    monkeypatch.setattr(logging.getLogger("comet_otel"), "handlers", [handler])
+    assert pipeline.export([span(1), span(2, name=object()), span(3)]) is True
+    assert span_names(tmp_path) == ["span 1", "span 3"]
+    assert pipeline.export(None) is False  # type: ignore[arg-type]
+    in_place_of_a_directory = tmp_path / "file"
+    in_place_of_a_directory.touch()
+    config = load_config(data_dir=in_place_of_a_directory, environment={})
+    unusable = ExportPipeline(route_of_signal(Signal.TRACES), encoding.SPANS, config)
+    assert unusable.export([span(1)]) is False
+    unusable.shutdown(5.0)
+    assert len(lines) == 3
+
+
 def test_an_empty_batch_succeeds_and_stores_nothing(pipeline, tmp_path) -> None:
     """Empty requests are not sent, so they are not stored either."""
     assert pipeline.export([]) is True

@@ -42,3 +42,5 @@ def test_wrong_variables_warn_and_wrong_arguments_raise(monkeypatch, caplog) -> 
         preferences.temporality("sometimes")
     with pytest.raises(ConfigError, match="default_histogram_aggregation"):
         preferences.aggregation("buckets")
+    with pytest.raises(ConfigError, match="temporality_preference is 5"):
+        preferences.temporality(5)  # type: ignore[arg-type]

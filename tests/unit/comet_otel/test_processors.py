@@ -11,15 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import context
+from opentelemetry._logs import LogRecord
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext
 
-from comet_otel import CometLogRecordProcessor, CometSpanExporter, CometSpanProcessor, _processor
+from comet_otel import (
+    CometLogRecordExporter,
+    CometLogRecordProcessor,
+    CometSpanExporter,
+    CometSpanProcessor,
+    _processor,
+)
 from comet_otel.shared_client import SharedClient
 from comet_storage import ConfigError
 from tests.unit.comet_otel import stored
@@ -211,6 +221,55 @@ def test_an_item_that_cannot_be_encoded_costs_itself(processor, tmp_path) -> Non
     tracer.start_span("good").end()
     assert processor.counters.unencodable_items == 1
     assert stored.span_names(tmp_path) == ["good"]
+
+
+@pytest.mark.parametrize("name", [None, "", 5])
+def test_a_logger_of_any_name_does_not_trouble_the_application(tmp_path, name) -> None:
+    """The SDK checks no names of scopes; one that is no text cannot be encoded, none at all can."""
+    processor = CometLogRecordProcessor(data_dir=tmp_path)
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    provider.get_logger(name).emit(LogRecord(body="line"))
+    encodable = name != 5
+    assert (processor.counters.stored_items, processor.counters.unencodable_items) == (encodable, not encodable)
+    provider.shutdown()
+
+
+def test_an_exporter_leaves_out_its_own_lines_beside_those_of_a_logger_without_a_name(tmp_path) -> None:
+    """One odd record in a batch must not bring the others back into the pipeline."""
+    exporter = CometLogRecordExporter(data_dir=tmp_path)
+    records = [
+        ReadableLogRecord(LogRecord(body="line"), Resource({}), InstrumentationScope(name))  # type: ignore[arg-type]
+        for name in (None, "comet_otel.shared_client", "application")
+    ]
+    assert exporter.export(records) is LogRecordExportResult.SUCCESS
+    assert exporter.counters.stored_items == 2
+    exporter.shutdown()
+
+
+class Refusing:
+    """What refuses to be looked at."""
+
+    def __getattr__(self, name: str) -> object:
+        """Raise."""
+        raise OSError(name)
+
+
+@pytest.mark.parametrize("make_item", [lambda: None, Refusing])
+def test_what_is_no_item_is_counted(processor, tmp_path, make_item) -> None:
+    """Neither processor raises, whatever it is given."""
+    processor.on_end(make_item())
+    records = CometLogRecordProcessor(data_dir=tmp_path)
+    records.on_emit(make_item())
+    assert (processor.counters.unencodable_items, records.counters.unencodable_items) == (1, 1)
+    records.shutdown()
+
+
+def test_a_span_with_flags_that_are_a_plain_number_is_stored(processor, tmp_path) -> None:
+    """Whoever makes spans by hand may know no other ones; the encoder does not write them."""
+    context_of_hand = SpanContext(1, 2, is_remote=False, trace_flags=1)  # type: ignore[arg-type]
+    processor.on_end(ReadableSpan("by hand", context=context_of_hand, resource=Resource({})))
+    assert stored.span_names(tmp_path) == ["by hand"]
 
 
 def test_instrumentation_is_suppressed_while_storing(processor, monkeypatch) -> None:

@@ -121,6 +121,18 @@ def test_an_unencodable_data_point_costs_only_itself(codecs) -> None:
     assert point_values(b"".join(encoded.payloads)) == expected
 
 
+def test_what_is_no_metric_costs_itself() -> None:
+    """It has no data points that could be counted; it counts as one."""
+    data = metrics_data(2, 1)
+    data.resource_metrics[0].scope_metrics[0].metrics.insert(1, object())  # type: ignore[arg-type, attr-defined]
+    codec = _choice.codec("METRICS")
+
+    encoded = encode_parts(codec, data)
+
+    assert (codec.count(data), encoded.unencodable_items) == (3, 1)
+    assert [metric for _, metric, _ in point_values(b"".join(encoded.payloads))] == ["counter.0", "counter.1"]
+
+
 def test_a_batch_of_nothing_but_unencodable_items_is_empty(codecs) -> None:
     """What is lost is counted even if nothing is left."""
     encoded = encode_parts(codecs["SPANS"], [span(number, name=UNENCODABLE) for number in range(1, 6)])
