@@ -177,7 +177,7 @@ def _status(status: Any) -> bytes:
         code, description = status._status_code, status._description
     else:
         code, description = status.status_code, status.description
-    if not description:
+    if description is None:
         known = _STATUSES.get(id(code))
         if known is not None:
             return known

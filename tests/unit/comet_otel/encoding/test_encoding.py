@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.metrics.export import MetricsData, Sum
+from opentelemetry.trace import Status, StatusCode
 
 from comet_otel.encoding import (
     _choice,
@@ -119,6 +120,14 @@ def test_an_unencodable_data_point_costs_only_itself(codecs) -> None:
         if (meter, counter, point) != (1, 2, 5)
     ]
     assert point_values(b"".join(encoded.payloads)) == expected
+
+
+@pytest.mark.parametrize("description", [[], {}, 0.0, ""])
+def test_a_status_is_described_by_text_or_not_at_all(codecs, description) -> None:
+    """The SDK lets empty values of other types through."""
+    one = span(1)
+    one._status = Status(StatusCode.ERROR, description)
+    assert encode_parts(codecs["SPANS"], [one]).unencodable_items == (description != "")
 
 
 def test_what_is_no_metric_costs_itself() -> None:
