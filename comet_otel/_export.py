@@ -110,6 +110,7 @@ class ExportPipeline(Generic[_BatchT]):
         self._shut_down = False
         self._metrics: ExportMetrics | None = None
         self._client = shared_client.acquire(config)
+        self._held = [self._client]
         with _own_work():
             try:
                 # At once and not at the first export: a short job's first export may be the one at interpreter exit,
@@ -137,9 +138,11 @@ class ExportPipeline(Generic[_BatchT]):
 
     def shutdown(self, timeout: float) -> None:
         """Refuse further batches and let go of the shared client; a second call does nothing."""
-        if self._shut_down:
-            return
         self._shut_down = True
+        try:
+            self._held.pop()  # one step: of two threads, or a signal handler and what it interrupted, one does it
+        except IndexError:
+            return
         with _own_work():
             shared_client.release(self._client, timeout)
 

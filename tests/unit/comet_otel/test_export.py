@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry import context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from comet_otel import _export, encoding
+from comet_otel import _export, encoding, shared_client
 from comet_otel._export import ENTRY_BYTES_MAX, ExportPipeline
 from comet_otel.config import load_config
 from comet_otel.shared_client import LogUnavailableError, SharedClient
@@ -20,6 +21,7 @@ from tests.unit.comet_otel.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 
 @pytest.fixture
@@ -47,6 +49,35 @@ def test_a_stored_batch_is_one_entry_and_is_counted(pipeline, tmp_path) -> None:
     assert [len(shard) for shard in entries(tmp_path, TRACES).values()] == [1]
     assert span_names(tmp_path) == ["span 1", "span 2"]
     assert pipeline.counters == _export.ExportCounters(stored_items=2)
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_a_shutdown_that_another_one_interrupts_lets_go_once(pipeline, monkeypatch, line) -> None:
+    """A second release would close the log under the exporters that go on."""
+    released: list[SharedClient] = []
+    monkeypatch.setattr(shared_client, "release", lambda shared, _: released.append(shared))
+    lines = 0
+
+    def interrupt(frame: FrameType, event: str, _: object) -> object:
+        nonlocal lines
+        if frame.f_code is not ExportPipeline.shutdown.__code__:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == line:
+                pipeline.shutdown(5.0)
+        return interrupt
+
+    tracing = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        pipeline.shutdown(5.0)
+    finally:
+        sys.settrace(tracing)
+    assert lines >= line
+    assert len(released) == 1
+    monkeypatch.undo()
+    shared_client.release(released[0], 5.0)
 
 
 class SpeechlessError(Exception):
