@@ -33,17 +33,20 @@ def test_result_says_whether_the_call_succeeded() -> None:
 @pytest.mark.slow
 def test_a_stalled_call_is_given_up_on_and_costs_one_thread() -> None:
     """Waiting ends at its limit, and further calls do not pile up threads behind a stalled disk."""
-    calls, release, started = BoundedCalls(), threading.Event(), []
+    calls, release, stalled, started = BoundedCalls(), threading.Event(), threading.Event(), []
 
     def stall() -> None:
         started.append(threading.get_ident())
-        release.wait(10)
+        stalled.set()
+        release.wait(120)
 
     begin = time.monotonic()
     assert calls.call(stall, 0.05) is False
     assert calls.call(stall, 0.05) is False
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 60
+    assert stalled.wait(60)
     assert len(started) == 1
+    release.set()
     release.set()
     assert calls.call(lambda: None, 5.0) is True
 
