@@ -39,7 +39,7 @@ from comet_storage._shard.context import ShardContext
 from comet_storage._shard.counters import WriterCounters
 from comet_storage._shard.growing import GrowingShard
 from comet_storage._shard.replacement import replace_segment
-from comet_storage.errors import CometError
+from comet_storage.errors import CometError, ShardLostError
 from comet_storage.types import MessageIDs, message_ids
 
 CLOSING_SEGMENTS_MAX = 4
@@ -215,6 +215,11 @@ class ShardWriter(GrowingShard):
             created_log_ns=self.context.log_time(),
         )
         new = begin_segment(prepared, layout.segment(number), header)
+        if not self.file_lock.is_named():
+            # The name was given in a directory that took this one's place meanwhile; nobody would find the segment.
+            new.close()
+            self.look_for_loss()
+            raise ShardLostError(f"the directory of shard {self.name} was moved meanwhile; nothing was stored")
         new.step = old.step
         if self._sync_each_append:
             # What is synced later must not be lost with its name or its header.
