@@ -45,8 +45,18 @@ def fork_in_python() -> int:
 
 
 def fork_in_c() -> int:
-    """As C code does: no hook of Python runs."""
-    pid: int = ctypes.PyDLL(None).fork()
+    """As C code does: no hook of Python runs.
+
+    A thread that waits for the interpreter's lock asks for it after the switch interval, and whoever is asked lets it
+    go and waits until somebody took it: a child, which has no other thread, for ever. So nobody asks around this fork.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)
+    try:
+        time.sleep(2 * interval)  # for those that wait by the old interval
+        pid: int = ctypes.PyDLL(None).fork()
+    finally:
+        sys.setswitchinterval(interval)
     return pid
 
 
