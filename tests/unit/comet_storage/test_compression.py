@@ -133,7 +133,7 @@ def test_a_least_size_of_nothing_leaves_empty_entries_alone(tmp_path) -> None:
         assert data(client) == [b"", b"1", *[b""] * 1000]
 
 
-@pytest.mark.parametrize("level", [1, 3, 9])
+@pytest.mark.parametrize("level", [-1, 1, 3, 9])
 @pytest.mark.parametrize("size", [5000, 200_000, 3_000_000])
 def test_every_size_and_level_comes_back(size, level, tmp_path) -> None:
     """Bodies that are compressed at once, in pieces, and into more than a map takes at once."""
