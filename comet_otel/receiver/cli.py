@@ -18,7 +18,7 @@ try:
     import typer
 
     from comet_otel.receiver.config import ReceiverConfig
-    from comet_otel.receiver.daemon import COMPRESSION_LEVEL_DEFAULT, serve
+    from comet_otel.receiver.daemon import COMPRESSION_LEVEL, serve
 except ModuleNotFoundError as missing:
     sys.stderr.write(f"comet-receiver: {missing}; install what it needs with: pip install 'comet-otel[receiver]'\n")
     sys.exit(_ENVIRONMENT_FAILED)
@@ -115,10 +115,7 @@ def run(
     duplicate_window: Annotated[
         float, typer.Option(metavar="S", help="Seconds that the request ids of comet-shipper are remembered; 0: not.")
     ] = _DEFAULTS.duplicate_window,
-    compression_level: Annotated[
-        int,
-        typer.Option(metavar="LEVEL", help="zstd's level for what is stored: -7 (fastest) to 19 (smallest), not 0."),
-    ] = COMPRESSION_LEVEL_DEFAULT,
+    compression_level: Annotated[int, typer.Option(help="-7 (fastest) to 19 (smallest), not 0.")] = COMPRESSION_LEVEL,
     grace: Annotated[float, typer.Option(metavar="S", help="Seconds for requests in flight at the end.")] = 5.0,
 ) -> None:
     """Store what OTLP clients in any language send in the log of this node. What is acknowledged is stored."""

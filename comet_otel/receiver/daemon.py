@@ -17,10 +17,10 @@ from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.receiver import OTLPReceiver
 from comet_storage import Client
 
-__all__ = ["COMPRESSION_LEVEL_DEFAULT", "serve"]
+__all__ = ["COMPRESSION_LEVEL", "serve"]
 
-COMPRESSION_LEVEL_DEFAULT: Final = -1
-"""Takes half the time of the log's own default, 1, and spans a thirtieth more room: the receiver has others' load."""
+COMPRESSION_LEVEL: Final = -1
+"""Takes half the time of the log's own default, 1; spans take a thirtieth more room, and lines of text up to a third."""
 
 LOOK_SECONDS: Final = 1.0
 """How soon it is noticed that the log was moved or removed."""
