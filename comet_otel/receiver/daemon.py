@@ -20,7 +20,7 @@ from comet_storage import Client
 __all__ = ["COMPRESSION_LEVEL", "serve"]
 
 COMPRESSION_LEVEL: Final = -1
-"""Takes half the time of the log's own default, 1; spans take a thirtieth more room, and lines of text up to a third."""
+"""Takes half the time of the log's own default, 1. Spans take a thirtieth more room, lines of text up to a third."""
 
 LOOK_SECONDS: Final = 1.0
 """How soon it is noticed that the log was moved or removed."""

@@ -35,7 +35,6 @@ _LOOK_SECONDS: Final = 0.05
 _STREAMS_PER_CONNECTION: Final = 1024
 _WINDOW_BYTES: Final = 256 * 1024
 """Of a message that nobody reads yet, so much may come: most come whole, and need no second round."""
-_IDLE_SECONDS: Final = 600
 _KEEPALIVE_SECONDS: Final = 60
 
 _CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
@@ -225,7 +224,7 @@ def _options(config: ReceiverConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", int(config.header_timeout * 1000)),
-        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.max_connection_idle_ms", int(config.keep_alive_timeout * 1000)),
         ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
