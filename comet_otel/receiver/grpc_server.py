@@ -31,6 +31,9 @@ QUICK_SECONDS: Final = 0.05
 YIELD_AFTER_SECONDS: Final = 1.0
 """When others want a place, a message that takes longer than this to come gives its own up."""
 
+WAITING_BYTES_MAX: Final = 1024 * 1024
+"""A message of this size or more that finds no room is refused at once."""
+
 _LOOK_SECONDS: Final = 0.05
 _STREAMS_PER_CONNECTION: Final = 1024
 _WINDOW_BYTES: Final = 256 * 1024
@@ -120,7 +123,12 @@ class _Export:
         body = await self._reading.message(context)
         if not isinstance(body, bytes):
             raise UndecodableError("the call carries no message")
-        await self._intake.memory.take(len(body))
+        memory = self._intake.memory
+        if len(body) < WAITING_BYTES_MAX:
+            await memory.take(len(body))
+        elif not memory.try_take(len(body)):
+            # It is in memory already: to wait with it would be to keep what there is no room for.
+            raise OverloadedError("too many bytes in flight at once; try again later")
         request.charged = len(body)
         return body
 
