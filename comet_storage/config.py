@@ -29,6 +29,7 @@ MAX_FILE_SIZE_MIN = 4 * KIB
 MAX_FILE_SIZE_MAX = 3 * GIB
 """Offsets inside a segment are 32 bit in its checks and frames; 3 GiB leaves room for one frame beyond the limit."""
 ENTRY_BYTES_MAX = 256 * MIB
+COMPRESSION_LEVEL_MIN = -7
 COMPRESSION_LEVEL_MAX = 19
 SYNC_INTERVAL_MIN = 0.01
 DURATION_MAX = 300
@@ -57,7 +58,7 @@ class CompressionConfig(Section):
     min_compress_size: Size = 4 * KIB
     """Bytes of an append call (4 for each of several entries included) below which nothing is compressed."""
     level: int = 1
-    """1 (fast) to 19 (small). From level 4 on, and for calls over 256 KiB, other threads run meanwhile."""
+    """-7 (fastest) to 19 (smallest), without 0. From level 4 on, and over 256 KiB, other threads run meanwhile."""
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for every broken rule."""
@@ -65,8 +66,11 @@ class CompressionConfig(Section):
             yield f"compression.codec is {self.codec!r}: must be 'zstd' or 'none'"
         if self.min_compress_size < 0:
             yield f"compression.min_compress_size is {self.min_compress_size}: must be 0 or more"
-        if not 1 <= self.level <= COMPRESSION_LEVEL_MAX:
-            yield f"compression.level is {self.level}: must be 1 to {COMPRESSION_LEVEL_MAX}"
+        if not COMPRESSION_LEVEL_MIN <= self.level <= COMPRESSION_LEVEL_MAX or self.level == 0:
+            yield (
+                f"compression.level is {self.level}: must be {COMPRESSION_LEVEL_MIN} to {COMPRESSION_LEVEL_MAX}, and "
+                "not 0"
+            )
 
     def threshold(self) -> int | None:
         """Bytes from which on an append call is compressed; None: never."""

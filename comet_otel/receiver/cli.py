@@ -18,7 +18,7 @@ try:
     import typer
 
     from comet_otel.receiver.config import ReceiverConfig
-    from comet_otel.receiver.daemon import serve
+    from comet_otel.receiver.daemon import COMPRESSION_LEVEL, serve
 except ModuleNotFoundError as missing:
     sys.stderr.write(f"comet-receiver: {missing}; install what it needs with: pip install 'comet-otel[receiver]'\n")
     sys.exit(_ENVIRONMENT_FAILED)
@@ -115,6 +115,7 @@ def run(
     duplicate_window: Annotated[
         float, typer.Option(metavar="S", help="Seconds that the request ids of comet-shipper are remembered; 0: not.")
     ] = _DEFAULTS.duplicate_window,
+    compression_level: Annotated[int, typer.Option(help="-7 (fastest) to 19 (smallest), not 0.")] = COMPRESSION_LEVEL,
     grace: Annotated[float, typer.Option(metavar="S", help="Seconds for requests in flight at the end.")] = 5.0,
 ) -> None:
     """Store what OTLP clients in any language send in the log of this node. What is acknowledged is stored."""
@@ -139,7 +140,7 @@ def run(
         duplicate_window=duplicate_window,
     )
     config.validate()
-    serve(load_config(data_dir=data_dir, environment=os.environ), config, grace)
+    serve(load_config(data_dir=data_dir, environment=os.environ), config, grace, compression_level)
 
 
 def _size(option: str, text: str) -> int:

@@ -42,7 +42,7 @@ class ReceiverConfig:
         header_timeout: within which the headers, and a TLS handshake, must be complete.
         body_timeout: within which the next piece of a body must come, and on top of which a body may take a second for
             each 16 KiB that it has.
-        keep_alive_timeout: after which an idle HTTP connection is closed.
+        keep_alive_timeout: after which a connection without a request is closed.
         admission_timeout: how long a request waits for room in memory before it is told to come back.
         group_wait: how long a small request may wait for others to share its frame.
         duplicate_window: how long the request ids of ``comet-shipper`` are remembered; 0: not at all.

@@ -17,7 +17,10 @@ from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.receiver import OTLPReceiver
 from comet_storage import Client
 
-__all__ = ["serve"]
+__all__ = ["COMPRESSION_LEVEL", "serve"]
+
+COMPRESSION_LEVEL: Final = -1
+"""Takes half the time of the log's own default, 1. Spans take a thirtieth more room, lines of text up to a third."""
 
 LOOK_SECONDS: Final = 1.0
 """How soon it is noticed that the log was moved or removed."""
@@ -29,13 +32,15 @@ _DESCRIPTORS_KEPT: Final = 128
 _logger = logging.getLogger(__name__)
 
 
-def serve(log: ExporterConfig, config: ReceiverConfig, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT, and then give requests ``grace`` seconds.
+def serve(log: ExporterConfig, config: ReceiverConfig, grace: float, compression_level: int) -> None:
+    """Serve until SIGTERM or SIGINT, and then give requests ``grace`` seconds. What comes is compressed at the level.
 
     Raises:
         CometError: the log cannot be opened, or a setting is wrong.
         OSError: an endpoint cannot be had.
     """
+    compression = replace(log.storage.compression, level=compression_level)
+    log = replace(log, storage=replace(log.storage, compression=compression))
     config = replace(config, max_connections=_affordable_connections(config.max_connections))
     with _signals() as received:
         while not _serve_one_log(log, config, grace, received):

@@ -31,11 +31,13 @@ QUICK_SECONDS: Final = 0.05
 YIELD_AFTER_SECONDS: Final = 1.0
 """When others want a place, a message that takes longer than this to come gives its own up."""
 
+WAITING_BYTES_MAX: Final = 1024 * 1024
+"""A message of this size or more that finds no room is refused at once."""
+
 _LOOK_SECONDS: Final = 0.05
 _STREAMS_PER_CONNECTION: Final = 1024
 _WINDOW_BYTES: Final = 256 * 1024
 """Of a message that nobody reads yet, so much may come: most come whole, and need no second round."""
-_IDLE_SECONDS: Final = 600
 _KEEPALIVE_SECONDS: Final = 60
 
 _CODES: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
@@ -121,7 +123,12 @@ class _Export:
         body = await self._reading.message(context)
         if not isinstance(body, bytes):
             raise UndecodableError("the call carries no message")
-        await self._intake.memory.take(len(body))
+        memory = self._intake.memory
+        if len(body) < WAITING_BYTES_MAX:
+            await memory.take(len(body))
+        elif not memory.try_take(len(body)):
+            # It is in memory already: to wait with it would be to keep what there is no room for.
+            raise OverloadedError("too many bytes in flight at once; try again later")
         request.charged = len(body)
         return body
 
@@ -132,13 +139,19 @@ class _Reading:
     Most messages are there at once, and what can come in so short a time is little. One that takes longer needs a
     place, of which there are few, because it may become as large as the limit; without one it is refused, to come back.
     One that has had a place for long gives it up to others.
+
+    Attributes:
+        body_timeout: seconds within which a message must come.
+        quick: how many messages may be waited for without a place.
+        places: places that are free.
+        wanted_at: when somebody found none, by the event loop's clock.
     """
 
     def __init__(self, config: ReceiverConfig) -> None:
-        self._config = config
-        self._quick = Allowance(QUICK_READS, wait_seconds=config.admission_timeout, what="messages")
-        self._places = max(1, config.max_bytes_in_flight // 2 // config.max_body_bytes)
-        self._wanted_at = float("-inf")
+        self.body_timeout = config.body_timeout
+        self.quick = Allowance(QUICK_READS, wait_seconds=config.admission_timeout, what="messages")
+        self.places = max(1, config.max_bytes_in_flight // 2 // config.max_body_bytes)
+        self.wanted_at = float("-inf")
 
     async def message(self, context: _Context) -> Any:
         """Return what is read: the message, or a mark that there is none.
@@ -147,42 +160,63 @@ class _Reading:
             OverloadedError: it came slowly, and there was no place for it.
             TooSlowError: it did not come in time.
         """
-        await self._quick.take(1)
-        reading = asyncio.ensure_future(context.read())
+        await self.quick.take(1)
+        patience = _Patience(self)
         try:
-            try:
-                await asyncio.wait((reading,), timeout=QUICK_SECONDS)
-            finally:
-                self._quick.give(1)
-            if not reading.done():
-                await self._slow(reading)
+            # Awaited here and not in a task of its own, which would take the event loop more rounds than all the rest.
+            return await context.read()
+        except asyncio.CancelledError:
+            if patience.error is None:
+                raise
+            raise patience.error from None
         finally:
-            if not reading.done():
-                reading.add_done_callback(_look_at)
-        return reading.result()
-
-    async def _slow(self, reading: asyncio.Future[Any]) -> None:
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
-        if not self._places:
-            self._wanted_at = begin
-            raise OverloadedError("the message comes slowly, as do others; try again later")
-        self._places -= 1
-        try:
-            while not (await asyncio.wait((reading,), timeout=_LOOK_SECONDS))[0]:
-                now = loop.time()
-                if now - begin > self._config.body_timeout:
-                    raise TooSlowError("the message did not come in time")
-                if now - begin > YIELD_AFTER_SECONDS and now - self._wanted_at < YIELD_AFTER_SECONDS:
-                    raise OverloadedError("the message came slowly while others waited; try again later")
-        finally:
-            self._places += 1
+            patience.end()
 
 
-def _look_at(reading: asyncio.Future[Any]) -> None:
-    """Take note of how an abandoned reading ended; asyncio reports what nobody looked at."""
-    if not reading.cancelled():
-        reading.exception()
+class _Patience:
+    """How long one message is waited for: looks at it from time to time, and ends the waiting by cancelling it."""
+
+    def __init__(self, reading: _Reading) -> None:
+        self.error: ReceiverError | None = None
+        self._reading = reading
+        self._has_place = False
+        self._loop = asyncio.get_running_loop()
+        self._begin = self._loop.time()
+        self._task = asyncio.current_task()
+        self._timer = self._loop.call_later(QUICK_SECONDS, self._look_first)
+
+    def end(self) -> None:
+        """Wait no more: the message is there, or will not be."""
+        self._timer.cancel()
+        if self._has_place:
+            self._reading.places += 1
+        elif self.error is None:
+            self._reading.quick.give(1)
+
+    def _look_first(self) -> None:
+        if not self._reading.places:
+            self._reading.wanted_at = self._loop.time()
+            self._fail(OverloadedError("the message comes slowly, as do others; try again later"))
+            self._reading.quick.give(1)
+            return
+        self._reading.places -= 1
+        self._has_place = True
+        self._reading.quick.give(1)
+        self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now - self._begin > self._reading.body_timeout:
+            self._fail(TooSlowError("the message did not come in time"))
+        elif now - self._begin > YIELD_AFTER_SECONDS and now - self._reading.wanted_at < YIELD_AFTER_SECONDS:
+            self._fail(OverloadedError("the message came slowly while others waited; try again later"))
+        else:
+            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _fail(self, error: ReceiverError) -> None:
+        self.error = error
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _metadata(context: _Context) -> dict[str, str]:
@@ -198,7 +232,7 @@ def _options(config: ReceiverConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", int(config.header_timeout * 1000)),
-        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.max_connection_idle_ms", int(config.keep_alive_timeout * 1000)),
         ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -92,7 +92,6 @@ class Intake:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         answer: Stored | ReceiverError
-        submitted: asyncio.Future[Stored | ReceiverError] | None = None
         size = len(request.body)
         try:
             await self._requests.take(1)
@@ -104,9 +103,13 @@ class Intake:
             raise
         else:
             submitted = self._grouping.submit(request)
-            # Not when whoever asked has gone, but when it is stored: only then is the memory free.
-            submitted.add_done_callback(lambda _: self._release(request))
-            answer = await asyncio.shield(submitted)
+            if submitted.done():
+                self._release(request)
+                answer = submitted.result()
+            else:
+                # Not when whoever asked has gone, but when it is stored: only then is the memory free.
+                submitted.add_done_callback(lambda _: self._release(request))
+                answer = await asyncio.shield(submitted)
         self.metrics.answered(protocol, request.signal, answer, size, loop.time() - begin)
         return answer
 

@@ -29,6 +29,7 @@ class ReceiverMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._found: dict[tuple[str, str, str], tuple[Counter, Counter, Histogram, Counter]] = {}
         self._requests = Counter(
             "comet_receiver_requests",
             "Requests answered, by outcome: stored, partial, duplicate, or why they were refused.",
@@ -73,12 +74,23 @@ class ReceiverMetrics:
     ) -> None:
         """Count an answer; ``seconds`` is None where no body was waited for."""
         name = _OTHER if signal is None else signal.value
-        self._requests.labels(protocol, name, _outcome(answer)).inc()
-        self._bytes.labels(protocol, name).inc(size)
+        key = (protocol, name, _outcome(answer))
+        figures = self._found.get(key)
+        if figures is None:
+            # Looking them up by their labels takes longer than counting.
+            figures = self._found[key] = (
+                self._requests.labels(*key),
+                self._bytes.labels(protocol, name),
+                self._seconds.labels(protocol),
+                self._entries.labels(name),
+            )
+        requests, received_bytes, request_seconds, entries = figures
+        requests.inc()
+        received_bytes.inc(size)
         if seconds is not None:
-            self._seconds.labels(protocol).observe(seconds)
+            request_seconds.observe(seconds)
         if isinstance(answer, Stored):
-            self._entries.labels(name).inc(answer.entries)
+            entries.inc(answer.entries)
             if answer.rejected_items:
                 self._rejected.labels(name).inc(answer.rejected_items)
 

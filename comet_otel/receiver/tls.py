@@ -46,8 +46,10 @@ class Certificates:
         try:
             context, grpc_config = self._new_context(), self._new_grpc_config()
         except (OSError, ValueError) as error:
+            self._files.ask_again()
             self._trouble.failed(f"what was read before stays in force: {error}")
             return
+        self._trouble.recovered()
         self._context, self._grpc_config = context, grpc_config
         _logger.info("the certificate in %s was read again", self._certificate)
 
@@ -70,7 +72,7 @@ class Certificates:
     def _new_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._certificate, self._key)
+        context.load_cert_chain(self._certificate, self._key, password=_no_passphrase)
         if self._authorities is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self._authorities)
@@ -81,3 +83,8 @@ class Certificates:
             [(self._key.read_bytes(), self._certificate.read_bytes())],
             root_certificates=self._authorities.read_bytes() if self._authorities else None,
         )
+
+
+def _no_passphrase() -> str:
+    # Without this, OpenSSL asks for it at the terminal, and waits there with everything else.
+    raise ValueError("the private key is encrypted; give one that needs no passphrase")

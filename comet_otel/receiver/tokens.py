@@ -39,8 +39,10 @@ class Tokens:
         try:
             self._digests = self._read()
         except (OSError, ValueError) as error:
+            self._files.ask_again()
             self._trouble.failed(f"those read before stay in force: {error}")
         else:
+            self._trouble.recovered()
             _logger.info("the bearer tokens in %s were read again: %d", self._path, len(self._digests))
 
     def check(self, authorization: str) -> None:

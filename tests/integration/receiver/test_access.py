@@ -7,11 +7,14 @@ import os
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from comet_otel.receiver import OTLPReceiver, ReceiverConfig
 from comet_storage import ConfigError
@@ -231,3 +234,29 @@ def test_a_file_that_is_no_socket_is_left_alone(start, tmp_path) -> None:
     with pytest.raises(FileExistsError):
         OTLPReceiver(node.client, None, f"unix:{path}").start()
     assert path.read_text() == "data"
+
+
+def test_a_key_with_a_passphrase_is_refused_and_asks_nobody(tmp_path) -> None:
+    """A private key that needs a passphrase ends the command at once, also where there is a terminal to ask at."""
+    files = Certificates(tmp_path)
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files.key.write_bytes(key.private_bytes(pem, form, encryption))
+    command = [sys.executable, "-m", "comet_otel.receiver", "--data-dir", str(tmp_path / "log")]
+    command += ["--grpc-endpoint", "off", "--http-endpoint", "localhost:0"]
+    command += ["--tls-certificate", str(files.certificate), "--tls-key", str(files.key)]
+    at_a_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    run = [sys.executable, "-c", at_a_terminal, *command]
+    ended = subprocess.run(run, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert "the files of certificates or tokens cannot be used" in ended.stdout
+    assert ended.returncode == 2
+
+
+def test_a_grpc_connection_without_calls_is_closed(start) -> None:
+    """A client that connects and then calls nothing takes a connection no longer than the keep-alive time-out."""
+    node = start(keep_alive_timeout=1.0)
+    with socket.create_connection(("127.0.0.1", port_of(node.grpc)), timeout=30) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        while connection.recv(4096):
+            pass

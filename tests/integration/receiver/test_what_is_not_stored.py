@@ -185,3 +185,20 @@ def test_requests_at_the_same_time_are_all_stored(start, durability) -> None:
     messages = node.client.list_recent("traces:v1", 1000)
     assert sorted(message.data for message in messages) == sorted(bodies)
     assert len({message.timestamp for message in messages}) < len(messages)  # entries of a frame have one
+
+
+def test_a_large_message_that_finds_no_room_is_not_kept_waiting(start) -> None:
+    """Where the bytes in flight are taken, a large gRPC message is refused at once, and stored when there is room."""
+    node = start(admission_timeout=3600.0)
+    memory = node.receiver._intake.memory
+    body = trace_request(1) + b"\xfa\x01\x80\x80\x80\x01" + bytes(2 * 1024 * 1024)
+    assert memory.try_take(memory.most)
+    with grpc.insecure_channel(node.grpc) as channel:
+        call = channel.unary_unary(TRACES_METHOD)
+        with pytest.raises(grpc.RpcError) as refused:
+            call(body, timeout=60)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        memory.give(memory.most)
+        assert call(body, timeout=60) == b""
+    assert memory.taken == 0
+    assert node.stored() == [body]

@@ -145,6 +145,16 @@ def test_every_size_and_level_comes_back(size, level, tmp_path) -> None:
         assert [codec for codec, _ in stored_frames(tmp_path / "log")] == [1]
 
 
+@pytest.mark.parametrize("level", [-7, -1])
+def test_negative_levels_compress_what_repeats(level, tmp_path) -> None:
+    """They are quicker than level 1, find only repetitions, and come back as well."""
+    batch = [b"GET /items/%d from shop-17.example.com" % number for number in range(500)]
+    with open_log(tmp_path / "log", level=level) as client:
+        client.append(SHARD, batch)
+        assert data(client) == batch
+        assert [codec for codec, _ in stored_frames(tmp_path / "log")] == [1]
+
+
 def test_without_a_library_that_keeps_the_gil_the_other_way_is_taken(tmp_path, monkeypatch) -> None:
     """Where the wheel hides the library's symbols, compression works all the same."""
     monkeypatch.setattr(zstd_keeping_gil, "_library", None)

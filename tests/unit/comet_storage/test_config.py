@@ -22,6 +22,7 @@ from comet_storage.config import MAX_FILE_SIZE_MAX, MIB, SMALL_FILES_BYTES
 WRONG = [
     (CompressionConfig(min_compress_size=-1), "compression.min_compress_size"),
     (CompressionConfig(level=0), "compression.level"),
+    (CompressionConfig(level=-8), "compression.level"),
     (CompressionConfig(codec="lz4"), "compression.codec"),
     (StorageConfig(max_pinned_bytes=-1), "storage.max_pinned_bytes"),
     (RetentionConfig(max_age=-1), "retention.max_age"),
