@@ -15,12 +15,12 @@ from typing import Final
 from comet_otel.config import ExporterConfig
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.receiver import OTLPReceiver
-from comet_storage import Client
+from comet_storage import Client, CompressionConfig
 
 __all__ = ["COMPRESSION_LEVEL", "serve"]
 
-COMPRESSION_LEVEL: Final = -1
-"""Takes half the time of the log's own default, 1. Spans take a thirtieth more room, lines of text up to a third."""
+COMPRESSION_LEVEL: Final = CompressionConfig().level
+"""The log's own default: what an outage can last is worth more than the time that a negative level saves."""
 
 LOOK_SECONDS: Final = 1.0
 """How soon it is noticed that the log was moved or removed."""
