@@ -73,10 +73,12 @@ class Line:
         return min(held, default=self.position)
 
     def put_back(self, requests: list[Request]) -> None:
-        """Have requests sent next, in their order; their time is booked anew."""
+        """Have requests sent again, each in its place among those that wait; their time is booked anew."""
         for request in requests:
             request.not_before = None
         self.queue.extendleft(reversed(requests))
+        if len(self.queue) > len(requests):  # one that was tried out of its turn, or came back after later ones
+            self.queue = deque(sorted(self.queue, key=lambda request: request.place))
 
 
 class ShardLines:

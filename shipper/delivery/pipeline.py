@@ -23,7 +23,7 @@ from shipper.delivery.outage import Outage
 from shipper.delivery.progress import PipelineState, Progress
 from shipper.delivery.requests import Request
 from shipper.delivery.senders import Crew, ThreadCrew
-from shipper.delivery.verdicts import Verdicts
+from shipper.delivery.verdicts import REJECTS_MAX, Verdicts
 from shipper.outcome import Outcome, Retry, overridden
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Pipeline(threading.Thread):
         self._completed: deque[tuple[Consumer, Line, Request, Outcome]] = deque()
         self._wake = threading.Event()
         self._abandoned = threading.Event()
+        self._letters_at = float("-inf")
         self._trouble = ""
 
     def state(self) -> PipelineState:
@@ -211,6 +212,8 @@ class Pipeline(threading.Thread):
 
     def _send_all(self, consumer: Consumer, now: float) -> float:
         """Send as much as window and pace allow."""
+        if self._verdicts.letter_trouble and not self._clear_suspects(consumer) and self._suspects() >= REJECTS_MAX:
+            return self._wait_for_letters(now)  # what is rejected from now on would only fill the memory
         pause = POLL_SECONDS
         reading = self._reading()
         progressed = True
@@ -349,17 +352,35 @@ class Pipeline(threading.Thread):
                     each.put_back(each.suspects)
                     each.suspects = []
 
-    def _clear_suspects(self, consumer: Consumer) -> None:
-        """The destination takes requests, so those that it rejected are to blame themselves."""
+    def _clear_suspects(self, consumer: Consumer) -> bool:
+        """The destination takes requests, so those that it rejected are to blame themselves.
+
+        Returns whether none is left. Those for whose dead letters the log has no room wait, and nothing else does.
+        """
+        now = self._clock.monotonic()
         for shard in self._shards.values():
             for line in shard.lines():
                 while line.suspects:
-                    self._verdicts.condemn(consumer, line.suspects[0])
+                    if now < self._letters_at:
+                        return False
+                    if not self._verdicts.condemn(consumer, line.suspects[0]):
+                        self._letters_at = now + DISCOVERY_SECONDS
+                        return False
                     line.suspects.pop(0)
+        return True
+
+    def _suspects(self) -> int:
+        return sum(len(line.suspects) for shard in self._shards.values() for line in shard.lines())
+
+    def _wait_for_letters(self, now: float) -> float:
+        pause = max(self._letters_at - now, POLL_SECONDS)
+        self._progress.trouble("retrying", Retry("no room for dead letters", self._verdicts.letter_trouble), pause)
+        return pause
 
     def _finish_or_idle(self, consumer: Consumer) -> float:
         """Nothing is left to send: decide about what was rejected, say so, and end if that was asked for."""
-        self._clear_suspects(consumer)
+        if not self._clear_suspects(consumer):
+            return self._wait_for_letters(self._clock.monotonic())
         if any(line.noticed is not None for shard in self._shards.values() for line in shard.lines()):
             return POLL_SECONDS
         if self._shards:

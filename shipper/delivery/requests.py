@@ -69,6 +69,11 @@ class Request:
         return self.messages[-1].id.entry_number
 
     @property
+    def place(self) -> tuple[int, ...]:
+        """What puts the requests of a shard in the order in which they are to arrive."""
+        return self.first, *(int(number) for number in self.piece.split(".") if number)
+
+    @property
     def size(self) -> int:
         """Bytes of it, before what its entries have in common is left out."""
         return len(self.payload) if self.payload is not None else sum(len(message.data) for message in self.messages)

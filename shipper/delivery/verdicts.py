@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from comet_otel import wire
-from comet_storage import Client, Consumer
+from comet_storage import Client, CometError, Consumer
 from shipper.delivery.clock import Clock
 from shipper.delivery.dead_letters import DeadLetter, DeadLetters
 from shipper.delivery.lines import Line
@@ -57,7 +57,11 @@ _GO_ON: Final = Reaction()
 
 
 class Verdicts:
-    """Decides about the requests of one pipeline. Used by its thread alone."""
+    """Decides about the requests of one pipeline. Used by its thread alone.
+
+    Attributes:
+        letter_trouble: why the last dead letter could not be stored; empty if it could.
+    """
 
     NOTHING: Final = Delivered()
     """The outcome of a request without any bytes, which need not be sent."""
@@ -84,6 +88,7 @@ class Verdicts:
         self._near_limit = 0
         self._rejected_in_a_row = 0
         self._last: dict[Request, Reject | Split] = {}
+        self.letter_trouble = ""
 
     def request_limit(self) -> int:
         """Return how large a request may be, by the configuration and by what the destination has shown."""
@@ -115,14 +120,16 @@ class Verdicts:
         line.put_back([request])
         return Reaction(failure=outcome)
 
-    def condemn(self, consumer: Consumer, request: Request) -> None:
+    def condemn(self, consumer: Consumer, request: Request) -> bool:
         """Put a request of one entry aside as a dead letter, and mark the entry as rejected.
+
+        Returns whether it is done with; if not, the log has no room for the letter now, and `letter_trouble` says so.
 
         1. The letter is stored. A crash behind this has the entry sent, and refused, once more; the letter is known.
         2. The group's record says that the entry is rejected.
 
         Raises:
-            CometError: the log could not take it; the entry stays.
+            CometError: the log could not take note of it; the entry stays.
         """
         outcome = self._last[request]
         items = self._items(request.body())
@@ -144,8 +151,8 @@ class Verdicts:
             request_id=request.id(self._client.log_id, self._route.stream),
             body=request.body(),
         )
-        if self._destination.dead_letters:
-            self._dead_letters.store(letter)
+        if self._destination.dead_letters and not self._stored(letter):
+            return False
         _logger.warning(
             "%s: gave up %s of shard %d of %s: %s (%s)%s",
             self._destination.name,
@@ -159,6 +166,19 @@ class Verdicts:
         self._progress.count("dead_lettered_items", items or 0)
         self._done(consumer, request, f"{outcome.code}: {outcome.message}", refused=True)
         del self._last[request]
+        return True
+
+    def _stored(self, letter: DeadLetter) -> bool:
+        try:
+            self._dead_letters.store(letter)
+        except CometError as error:
+            trouble = f"{type(error).__name__}: {error}"
+            if not self.letter_trouble:
+                _logger.error("%s: cannot keep a dead letter, tried again: %s", self._destination.name, trouble)  # noqa: TRY400 - the message says all
+            self.letter_trouble = trouble
+            return False
+        self.letter_trouble = ""
+        return True
 
     def came_too_late(self, outcome: Outcome) -> None:
         """A request came back after its shard was given up: whoever has it now sends it again."""
@@ -214,7 +234,8 @@ class Verdicts:
             line.put_back(parts)
             return _GO_ON
         self._last[request] = outcome
-        self.condemn(consumer, request)
+        if self.letter_trouble or not self.condemn(consumer, request):
+            line.suspects.append(request)
         return _GO_ON
 
     def _done(self, consumer: Consumer, request: Request, reason: str, *, refused: bool) -> int:

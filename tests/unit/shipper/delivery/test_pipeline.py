@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from comet_storage import Client, Consumer
-from shipper.delivery.dead_letters import STREAM, decode
+from comet_storage import Client, Consumer, LogFullError
+from shipper.delivery.dead_letters import STREAM, DeadLetters, decode
 from shipper.outcome import Delivered, Outcome, Partial, Pause, Reject, Retry, Split
 from tests.support.delivery import (
     GROUP,
@@ -340,3 +340,49 @@ def test_a_shard_whose_requests_fail_does_not_hold_up_the_others(client) -> None
         healed.set()
         until(lambda: client.accounting("traces:v1", GROUP).pending == 0)
     assert sorted(span_names(sender.delivered)) == sorted(names)
+
+
+def test_a_log_without_room_for_dead_letters_holds_up_nothing_else(client, monkeypatch, caplog) -> None:
+    """What is refused waits for room; the others are sent once, and nothing is sent anew for its sake."""
+    names = fill(client, 200)
+    room = threading.Event()
+    store = DeadLetters.store
+
+    def full(self, letter) -> None:
+        if not room.is_set():
+            raise LogFullError("no room")
+        store(self, letter)
+
+    monkeypatch.setattr(DeadLetters, "store", full)
+    sender = ScriptedSender(lambda body: Reject("HTTP 400", "no") if "span 17" in span_names([body]) else Delivered())
+    with pipeline(client, sender, destination()) as made:
+        until(lambda: client.accounting("traces:v1", GROUP).pending == 1)
+        until(lambda: made.state().state == "retrying")
+        assert "no room for dead letters" in made.state().reason
+        names += ["later"]
+        client.append(SHARD, [span_request("later")])
+        until(lambda: "later" in span_names(sender.delivered))
+        room.set()
+        until(lambda: client.accounting("traces:v1", GROUP).pending == 0)
+    assert span_names(sender.delivered) == [name for name in names if name != "span 17"]
+    assert [letter.body for letter in letters(client)] == [span_request("span 17")]
+    assert len([record for record in caplog.records if "cannot keep a dead letter" in record.message]) == 1
+
+
+def test_what_was_tried_out_of_its_turn_goes_back_to_its_place(client) -> None:
+    """A destination that rejects all for a while is tried with one after the other, and gets them in order in the end."""
+    names = fill(client, 30, padding=1000)
+    count = [0]
+
+    def answer(_: bytes) -> Outcome:
+        count[0] += 1
+        return Reject("HTTP 500", "not today") if count[0] <= 30 else Delivered()
+
+    sender = ScriptedSender(answer)
+    drain(client, sender, destination(max_request_bytes=1500))
+    rejected = {name for body in sender.bodies[:30] for name in span_names([body])}
+    arrived = span_names(sender.delivered)
+    assert sorted(arrived) == sorted(names)
+    assert [name for name in arrived if name not in rejected] == [name for name in names if name not in rejected]
+    later = arrived[1:]  # the first to be taken showed that the destination was well again
+    assert later == sorted(later, key=names.index)
