@@ -128,10 +128,13 @@ class Daemon:
                 self._telemetry.client = client
             names = ", ".join(f"{each.name} ({_endpoints(each)})" for each in self._config.destinations)
             _logger.info("forwarding %s to %s", self._config.data_dir, names)
+            end = _End.STOPPED  # also where an error ends it
             try:
-                return self._work(client, fleet, identity, signals)
+                end = self._work(client, fleet, identity, signals)
+                return end
             finally:
-                self._manager.stopping()
+                if end is not _End.GONE:  # a manager that is told so kills what is not gone after a while
+                    self._manager.stopping()
                 if self._telemetry is not None:
                     self._telemetry.client = None
                 fleet.stop()

@@ -41,4 +41,6 @@ def find_log(directory: Path) -> LogIdentity | None:
         mark = (directory / LOG_MARK).stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise EnvironmentFailedError(f"cannot use the data directory {directory}: {error.strerror}") from error
     return mark.st_dev, mark.st_ino, mark.st_mtime_ns

@@ -68,12 +68,14 @@ class Fleet:
         self._alive = alive
         self._config = config
         self._telemetry = telemetry
+        self._looked = False
         self._dead_letters = DeadLetters(client, config.dead_letter_share)
         self._runs = [self._run(destination, config, self._dead_letters) for destination in config.destinations]
 
     def tend(self) -> None:
         """Start what is missing; apply the lag limits."""
         existing = set(self._client.streams())
+        self._looked = True
         for run in self._runs:
             run.start_missing(existing)
             run.apply_lag_limit(existing)
@@ -111,7 +113,7 @@ class Fleet:
 
     def drained(self) -> bool:
         """Say whether all pipelines, told to end with the backlog, have done so."""
-        return all(run.drained() for run in self._runs)
+        return self._looked and all(run.drained() for run in self._runs)
 
     def stop(self) -> None:
         """Take nothing new, give requests in flight their time, then abandon them; close the senders."""

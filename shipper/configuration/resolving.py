@@ -182,10 +182,10 @@ class _Resolver:
         try:
             endpoint = parse_endpoint(given.value, insecure=bool(insecure and insecure.value))
         except ValueError as error:
-            self._problems.add(given.origin, str(error), shown=_without_user(given.value))
+            self._problems.add(given.origin, str(error), shown=_without_secrets(given.value))
             return None
         if insecure and insecure.value and endpoint.secure and not insecure.origin.startswith(environment.PREFIX):
-            rule = f"contradicts the https of the endpoint {given.value!r}: leave one of them out"
+            rule = f"contradicts the https of the endpoint {_without_secrets(given.value)!r}: leave one of them out"
             self._problems.add(insecure.origin, rule)
         keeps_path = given.of_signal and protocol == "http/protobuf"
         return parse_endpoint(given.value, insecure=not endpoint.secure, keep_path=True) if keeps_path else endpoint
@@ -269,6 +269,9 @@ def _default_group(name: str) -> str:
     return DEFAULT_GROUP if name == DEFAULT_NAME else f"{DEFAULT_GROUP}-{name}"
 
 
-def _without_user(endpoint: str) -> str:
+def _without_secrets(endpoint: str) -> str:
+    """Return a text that is no endpoint without what may be a password or a key: user, query and fragment."""
     scheme, separator, rest = endpoint.rpartition("://")
-    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else endpoint
+    _, at, where = rest.rpartition("@")
+    host, mark, _ = where.replace("#", "?").partition("?")
+    return f"{scheme}{separator}{'***@' if at else ''}{host}{'?***' if mark else ''}"

@@ -301,7 +301,10 @@ class Pipeline(threading.Thread):
             self._completed.append((consumer, line, request, outcome))
             self._wake.set()
 
-        self._crew.submit(job)
+        try:
+            self._crew.submit(job)
+        except RuntimeError as error:  # the system gives no more threads
+            self._completed.append((consumer, line, request, Retry("cannot start a thread", str(error))))
 
     # What came of it.
 
@@ -417,5 +420,5 @@ class Pipeline(threading.Thread):
         if consumer is not None:
             try:
                 consumer.close()
-            except CometError as error:
+            except (CometError, OSError) as error:
                 _logger.debug("%s: closing the consumer: %s", self.name, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -86,7 +87,8 @@ class Request:
     def id(self, log_id: str, stream: str) -> str:
         """Return what names exactly these bytes, in this process and any later one."""
         name = f"{log_id}/{stream}/{self.shard}/{self.first}-{self.last}"
-        return f"{name}/{self.piece}" if self.piece else name
+        # Which piece has which number depends on the limit that was known when the entry was divided.
+        return f"{name}/{self.piece}-{zlib.crc32(self.body()):08x}" if self.piece else name
 
     def body(self) -> bytes:
         """Return the bytes to send."""

@@ -31,13 +31,22 @@ class ThreadCrew:
         self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Have a job done by the next free thread."""
+        """Have a job done by the next free thread.
+
+        Raises:
+            RuntimeError: there is no thread yet, and the system gives none.
+        """
         with self._lock:
-            self._pending += 1
-            if self._pending > len(self._threads) < self._most:
+            if self._pending + 1 > len(self._threads) < self._most:
                 thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if not self._threads:
+                        raise
+                else:
+                    self._threads.append(thread)
+            self._pending += 1
         self._jobs.put(job)
 
     def close(self) -> None:

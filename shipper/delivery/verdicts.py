@@ -100,6 +100,9 @@ class Verdicts:
         Raises:
             CometError: the log could not take note of it; the request is to be sent again.
         """
+        if outcome is self.NOTHING:
+            self._done(consumer, request, "", refused=False)
+            return _GO_ON  # the destination has said nothing, so it has not shown that it is well either
         if isinstance(outcome, Delivered | Partial):
             self._delivered(consumer, request, outcome)
             return Reaction(success=True)

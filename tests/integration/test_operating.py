@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import urllib.error
@@ -280,3 +281,22 @@ def test_log_lines_are_json_where_nobody_reads_them_and_text_where_asked_for(nod
     assert all({"time", "level", "message"} <= set(line) for line in lines)
     assert lines[-1]["message"] == "stopped: a signal came"
     assert " INFO stopped: a signal came" in shippers[1].last_words()
+
+
+def test_systemd_is_not_told_of_an_end_when_the_log_is_replaced(node, tmp_path) -> None:
+    """It would kill the shipper after a while, which only waits for the next log."""
+    node.start_collector()
+    end_of_application(node, 10)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        settings = write_settings(tmp_path / "shipper.toml", node, {"central": node})
+        shipper = node.start_configured_shipper(settings, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        heard = [""]
+        while heard[-1] != "STATUS=delivering":
+            heard.append(manager.recv(4096).decode())
+        shutil.rmtree(node.data)
+        while not heard[-1].startswith("STATUS=waiting for a log"):
+            heard.append(manager.recv(4096).decode())
+        assert "STOPPING=1" not in heard
+        assert shipper.stop() == 0

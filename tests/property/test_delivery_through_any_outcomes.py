@@ -1,4 +1,4 @@
-"""Whatever a destination answers, in whatever order: every entry is delivered, put aside or pending, and none skipped."""
+"""Whatever a destination answers, in whatever order: each entry is delivered, put aside or pending; none is skipped."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class World:
     rejected: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.case.seed)  # noqa: S311 - a test's
+        self.random = random.Random(self.case.seed)
         self.whims = self.case.whims
 
     def append(self, *, good: bool = False) -> None:
@@ -102,7 +102,7 @@ class World:
         if kind == "poison":
             self.poison.add(names[0].encode())
 
-    def send(self, route: Route, body: bytes, request_id: str) -> Outcome:  # noqa: ARG002 - a sender's signature
+    def send(self, route: Route, body: bytes, request_id: str) -> Outcome:
         """Answer at random, and, when the whims are over, as a destination with a limit that refuses poison."""
         outcome = self._answer(body)
         if isinstance(outcome, Delivered | Partial):

@@ -36,3 +36,10 @@ def test_a_directory_without_permission_is_an_error(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(EnvironmentFailedError, match="no permission"):
         find_log(tmp_path)
+
+
+def test_a_mark_that_cannot_be_looked_at_is_an_error(tmp_path) -> None:
+    """The message says why."""
+    (tmp_path / "log.json").symlink_to("log.json")
+    with pytest.raises(EnvironmentFailedError, match="symbolic link"):
+        find_log(tmp_path)

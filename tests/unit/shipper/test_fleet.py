@@ -62,3 +62,15 @@ def test_only_destinations_that_changed_are_exchanged(tmp_path) -> None:
             fleet.stop()
         assert fleet.dead() == []
         assert {report.state.state for report in fleet.reports()} == {"stopped"}
+
+
+def test_nothing_is_drained_before_the_log_was_looked_into(tmp_path) -> None:
+    """A run that is to end with the backlog does not end because it could not see any."""
+    with Client(tmp_path / "log") as client:
+        fleet = Fleet(client, ShipperConfig(data_dir=tmp_path / "log", destinations=(destination("one"),), once=True))
+        try:
+            assert not fleet.drained()
+            fleet.tend()
+            assert fleet.drained()
+        finally:
+            fleet.stop()

@@ -413,3 +413,15 @@ def test_two_readings_of_the_same_settings_are_equal(tmp_path) -> None:
     changed = from_file(tmp_path, text.replace("b:1", "b:2")).config
     assert (changed.destinations[0], changed.destinations[1]) != first.destinations
     assert changed.destinations[0] == first.destinations[0]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://one/?key=S3CRET", "https://one#S3CRET", "https://me:S3CRET@one", "https://me:S3C?RET@one?S3CRET"],
+)
+def test_secrets_in_an_endpoint_are_not_shown(endpoint) -> None:
+    """Also not by the line that says that they have no place there."""
+    with pytest.raises(ConfigurationError) as raised:
+        load_config(Flags(data_dir=Path("log"), endpoint=endpoint), {})
+    assert "S3C" not in str(raised.value)
+    assert "RET" not in str(raised.value)

@@ -14,6 +14,7 @@ from shipper.outcome import Delivered, Outcome, Partial, Pause, Reject, Retry, S
 from tests.support.delivery import (
     GROUP,
     SHARD,
+    InlineCrew,
     ScriptedSender,
     destination,
     drain,
@@ -370,7 +371,7 @@ def test_a_log_without_room_for_dead_letters_holds_up_nothing_else(client, monke
 
 
 def test_what_was_tried_out_of_its_turn_goes_back_to_its_place(client) -> None:
-    """A destination that rejects all for a while is tried with one after the other, and gets them in order in the end."""
+    """A destination that rejects all for a while is tried with one after the other, and in order in the end."""
     names = fill(client, 30, padding=1000)
     count = [0]
 
@@ -386,3 +387,50 @@ def test_what_was_tried_out_of_its_turn_goes_back_to_its_place(client) -> None:
     assert [name for name in arrived if name not in rejected] == [name for name in names if name not in rejected]
     later = arrived[1:]  # the first to be taken showed that the destination was well again
     assert later == sorted(later, key=names.index)
+
+
+def test_an_empty_entry_says_nothing_about_the_destination(client) -> None:
+    """It is acknowledged, and not sent; a destination that is away stays away."""
+    client.append(SHARD, [b""])
+    sender = ScriptedSender()
+    made = drain(client, sender, destination())
+    assert sender.bodies == []
+    assert client.accounting("traces:v1", GROUP).delivered == 1
+    assert made.state().last_success is None
+
+
+def test_a_system_without_threads_costs_time_only(client) -> None:
+    """Starting a thread is tried again like everything else, and the window stays as wide as it is."""
+    names = fill(client, 50, shards=3)
+    crew = Refusing(8)
+    sender = ScriptedSender()
+    drain(client, sender, destination(window=2), crew=crew)
+    assert sorted(span_names(sender.delivered)) == sorted(names)
+
+
+class Refusing(InlineCrew):
+    """Has no thread for the first few jobs."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def submit(self, job) -> None:
+        """Do it, or not."""
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise RuntimeError("can't start new thread")
+        job()
+
+
+def test_the_id_of_a_piece_names_its_bytes(client) -> None:
+    """Which piece has which number depends on the limit; the same id with other bytes would hide a dead letter."""
+    client.append(SHARD, [span_request(*(f"span {number}" for number in range(40)), padding=100)])
+    bodies: dict[str, bytes] = {}
+    for limit in (1024, 2048, 1024):
+        sender = ScriptedSender(
+            lambda body: Retry("UNAVAILABLE", "") if "span 39" in span_names([body]) else Delivered()
+        )
+        with pipeline(client, sender, destination(max_request_bytes=limit)):
+            until(lambda sender=sender: "span 39" in span_names(sender.bodies))
+        for name, body in zip(sender.ids, sender.bodies, strict=True):
+            assert bodies.setdefault(name, body) == body
