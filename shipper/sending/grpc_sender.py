@@ -156,7 +156,8 @@ class GrpcSender:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
             ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
+            # In spite of its name: how long a connection may take to be made.
+            ("grpc.min_reconnect_backoff_ms", int(self._config.timeout * 1000)),
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MILLISECONDS),
             ("grpc.use_local_subchannel_pool", 1),  # else a new channel would go on with the old one's connection
             ("grpc.enable_retries", 0),  # what was sent twice must be the shipper's to know

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -207,3 +209,27 @@ def test_a_signal_without_an_answer_does_not_disturb_the_others(server, make_sen
     threads[1].join()
     assert outcomes[ROUTES[0].signal].code == "DEADLINE_EXCEEDED"
     assert outcomes[ROUTES[1].signal] == Delivered()
+
+
+@pytest.mark.slow
+def test_a_connection_may_take_as_long_as_a_request(server, make_sender) -> None:
+    """Over a satellite, or to a machine that has much to do, TCP, TLS and HTTP/2 take seconds to agree."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def relay() -> None:
+            near = listener.accept()[0]
+            time.sleep(3)  # the slowness itself; nothing can be waited for
+            with near, socket.create_connection(("127.0.0.1", server.port)) as far:
+                back = threading.Thread(target=copy, args=(far, near), daemon=True)
+                back.start()
+                copy(near, far)
+
+        def copy(source: socket.socket, target: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65536):
+                    target.sendall(data)
+
+        threading.Thread(target=relay, daemon=True).start()
+        sender = make_sender(timeout=20.0, endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert sender.send(TRACES, b"payload", "id") == Delivered()
+        sender.close()
