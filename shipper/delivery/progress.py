@@ -15,6 +15,9 @@ State: TypeAlias = Literal["starting", "idle", "delivering", "retrying", "paused
 
 _AVERAGE_SECONDS: Final = 10.0
 
+_PARTIAL_SECONDS: Final = 1.0
+"""What a destination says of declined items is told at most so often."""
+
 _CONSEQUENCES: Final = {
     Retry: "the data is kept and sent again",
     Pause: "the destination or its configuration needs attention; the data is kept and sent again now and then",
@@ -100,6 +103,7 @@ class Progress:
         self._rate, self._rate_at = 0.0, clock.monotonic()
         self._next_try: float | None = None
         self._partial_message: str | None = None
+        self._partial_at = float("-inf")
 
     def snapshot(self) -> PipelineState:
         """Return the state as of now."""
@@ -139,10 +143,12 @@ class Progress:
         self.enter("delivering")
 
     def partial(self, outcome: Partial) -> None:
-        """Count what the destination declined within a request that it took, and tell its message once."""
+        """Count what the destination declined within a request that it took, and tell its message."""
         self.count("rejected_items", outcome.rejected_items)
-        if outcome.message != self._partial_message:
-            self._partial_message = outcome.message
+        now = self._clock.monotonic()
+        # A message that names what it is about is another one each time.
+        if outcome.message != self._partial_message and now >= self._partial_at + _PARTIAL_SECONDS:
+            self._partial_message, self._partial_at = outcome.message, now
             self._logger.warning(
                 "%s: the collector declined %d items of a request: %s",
                 self._title,

@@ -33,6 +33,7 @@ _CUT_OFF_MAX: Final = 3
 """A large request that is cut off so often while it is sent goes on in parts."""
 
 _CUT_OFF_BYTES: Final = 64 * 1024
+_TOLD_SECONDS: Final = 1.0
 _NEVER_SENT: Final = frozenset({"cannot connect", "host name unknown"})
 
 _logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Verdicts:
         self._rejected_in_a_row = 0
         self._last: dict[Request, Reject | Split] = {}
         self.letter_trouble = ""
+        self._told_at, self._untold = float("-inf"), 0
 
     def request_limit(self) -> int:
         """Return how large a request may be, by the configuration and by what the destination has shown."""
@@ -156,20 +158,30 @@ class Verdicts:
         )
         if self._destination.dead_letters and not self._stored(letter):
             return False
-        _logger.warning(
-            "%s: gave up %s of shard %d of %s: %s (%s)%s",
-            self._destination.name,
-            f"piece {request.piece} of entry {request.first}" if request.piece else f"entry {request.first}",
-            request.shard,
-            self._route.stream,
-            outcome.code,
-            outcome.message or "no details",
-            "; it is kept as a dead letter" if self._destination.dead_letters else "",
-        )
+        self._tell(letter)
         self._progress.count("dead_lettered_items", items or 0)
         self._done(consumer, request, f"{outcome.code}: {outcome.message}", refused=True)
         del self._last[request]
         return True
+
+    def _tell(self, letter: DeadLetter) -> None:
+        """Log one a second; status and metrics count them all."""
+        now = self._clock.monotonic()
+        if now < self._told_at + _TOLD_SECONDS:
+            self._untold += 1
+            return
+        _logger.warning(
+            "%s: gave up %s of shard %d of %s: %s (%s)%s%s",
+            self._destination.name,
+            f"piece {letter.piece} of entry {letter.first_entry}" if letter.piece else f"entry {letter.first_entry}",
+            letter.shard,
+            letter.stream,
+            letter.code,
+            letter.message or "no details",
+            "; it is kept as a dead letter" if self._destination.dead_letters else "",
+            f"; and {self._untold} others since the last such line" if self._untold else "",
+        )
+        self._told_at, self._untold = now, 0
 
     def _stored(self, letter: DeadLetter) -> bool:
         try:
