@@ -23,7 +23,8 @@ from shipper.delivery.outage import Outage
 from shipper.delivery.progress import PipelineState, Progress
 from shipper.delivery.requests import Request
 from shipper.delivery.senders import Crew, ThreadCrew
-from shipper.delivery.verdicts import REJECTS_MAX, Verdicts
+from shipper.delivery.suspects import Suspects
+from shipper.delivery.verdicts import Verdicts
 from shipper.outcome import Outcome, Retry, overridden
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Pipeline(threading.Thread):
         self._verdicts = Verdicts(client, destination, route, dead_letters, pace, self._progress, self._clock)
         self._consumer: Consumer | None = None
         self._shards: dict[int, ShardLines] = {}
+        self._suspects = Suspects(self._shards, self._verdicts, self._progress, self._clock)
         self._discovered_at = float("-inf")
         self._turn = 0
         self._window = 1
@@ -104,7 +106,6 @@ class Pipeline(threading.Thread):
         self._completed: deque[tuple[Consumer, Line, Request, Outcome]] = deque()
         self._wake = threading.Event()
         self._abandoned = threading.Event()
-        self._letters_at = float("-inf")
         self._trouble = ""
 
     def state(self) -> PipelineState:
@@ -212,8 +213,8 @@ class Pipeline(threading.Thread):
 
     def _send_all(self, consumer: Consumer, now: float) -> float:
         """Send as much as window and pace allow."""
-        if self._verdicts.letter_trouble and not self._clear_suspects(consumer) and self._suspects() >= REJECTS_MAX:
-            return self._wait_for_letters(now)  # what is rejected from now on would only fill the memory
+        if self._suspects.fill_the_memory(consumer):
+            return self._suspects.wait()
         pause = POLL_SECONDS
         reading = self._reading()
         progressed = True
@@ -340,7 +341,7 @@ class Pipeline(threading.Thread):
             self._outage.succeeded()
             self._window = min(2 * self._window, self._destination.window)
             line.failures, line.not_before = 0, float("-inf")
-            self._clear_suspects(consumer)
+            self._suspects.clear(consumer)
         elif reaction.failure is not None:
             pause = self._outage.failed(reaction.failure, now, refused=reaction.refused)
             if line.failed_in != self._outage.number:
@@ -350,40 +351,12 @@ class Pipeline(threading.Thread):
             self._window = 1
             self._progress.trouble("retrying" if isinstance(reaction.failure, Retry) else "paused", *pause)
         if self._outage.refused:
-            for shard in self._shards.values():
-                for each in shard.lines():
-                    each.put_back(each.suspects)
-                    each.suspects = []
-
-    def _clear_suspects(self, consumer: Consumer) -> bool:
-        """The destination takes requests, so those that it rejected are to blame themselves.
-
-        Returns whether none is left. Those for whose dead letters the log has no room wait, and nothing else does.
-        """
-        now = self._clock.monotonic()
-        for shard in self._shards.values():
-            for line in shard.lines():
-                while line.suspects:
-                    if now < self._letters_at:
-                        return False
-                    if not self._verdicts.condemn(consumer, line.suspects[0]):
-                        self._letters_at = now + DISCOVERY_SECONDS
-                        return False
-                    line.suspects.pop(0)
-        return True
-
-    def _suspects(self) -> int:
-        return sum(len(line.suspects) for shard in self._shards.values() for line in shard.lines())
-
-    def _wait_for_letters(self, now: float) -> float:
-        pause = max(self._letters_at - now, POLL_SECONDS)
-        self._progress.trouble("retrying", Retry("no room for dead letters", self._verdicts.letter_trouble), pause)
-        return pause
+            self._suspects.acquit()
 
     def _finish_or_idle(self, consumer: Consumer) -> float:
         """Nothing is left to send: decide about what was rejected, say so, and end if that was asked for."""
-        if not self._clear_suspects(consumer):
-            return self._wait_for_letters(self._clock.monotonic())
+        if not self._suspects.clear(consumer):
+            return self._suspects.wait()
         if any(line.noticed is not None for shard in self._shards.values() for line in shard.lines()):
             return POLL_SECONDS
         if self._shards:
