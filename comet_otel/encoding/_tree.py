@@ -6,8 +6,8 @@ All three signals have the same outer shape: a request of ``Resource*`` messages
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -27,7 +27,6 @@ _ITEM_HEADS: Final = Heads(b"\x12")
 _RESOURCE_ATTRIBUTES: Final = AttributeFields(b"\x0a", 5)
 _SCOPE_ATTRIBUTES: Final = AttributeFields(b"\x1a", 6)
 
-_OwnerT = TypeVar("_OwnerT")
 _PlaceT = TypeVar("_PlaceT", "ResourceItems", "ScopeItems")
 
 
@@ -50,15 +49,16 @@ class Frame(NamedTuple):
         return len(self.head) + len(self.tail) + FRAMING_BYTES_MAX
 
 
-class _Frames(dict[int, tuple[Any, Frame]], Generic[_OwnerT]):
+class _Frames(dict[int, tuple[Any, Frame]]):
     """Frames by the identity of their resource or scope.
 
     Each is kept together with the object that it was made from, so that no other object can have the same identity.
     """
 
-    def __init__(self, owner_type: type[_OwnerT]) -> None:
+    def __init__(self, owner_type: type, make: Callable[[Any], Frame]) -> None:
         super().__init__()
         self._owner_type = owner_type
+        self._make = make
         _budget.register(self)
 
     def of(self, owner: Any) -> Frame:
@@ -67,34 +67,29 @@ class _Frames(dict[int, tuple[Any, Frame]], Generic[_OwnerT]):
         return self._new(owner) if known is None else known[1]
 
     def _new(self, owner: Any) -> Frame:
-        frame = self._made(owner)
+        frame = self._make(owner)
         # A subclass need not be immutable.
         if type(owner) is self._owner_type and frame.size <= _FRAME_BYTES_CACHED_MAX:
             _budget.charge(4 * (_budget.ENTRY_BYTES + frame.size))
             self[id(owner)] = (owner, frame)
         return frame
 
-    def _made(self, owner: Any) -> Frame:
-        raise NotImplementedError
+
+def _resource_frame(resource: Any) -> Frame:
+    tally = EncodedBatch()
+    content = _RESOURCE_ATTRIBUTES.joined(resource.attributes, tally)
+    return Frame(delimited(b"\x0a", content), text_field(b"\x1a", resource.schema_url), tally.unencodable_attributes)
 
 
-class _ResourceFrames(_Frames[Resource]):
-    def _made(self, owner: Any) -> Frame:
-        tally = EncodedBatch()
-        content = _RESOURCE_ATTRIBUTES.joined(owner.attributes, tally)
-        return Frame(delimited(b"\x0a", content), text_field(b"\x1a", owner.schema_url), tally.unencodable_attributes)
+def _scope_frame(scope: Any) -> Frame:
+    tally = EncodedBatch()
+    name = text_field(b"\x0a", scope.name) + text_field(b"\x12", scope.version)
+    content = name + _SCOPE_ATTRIBUTES.joined(scope.attributes, tally)
+    return Frame(delimited(b"\x0a", content), text_field(b"\x1a", scope.schema_url), tally.unencodable_attributes)
 
 
-class _ScopeFrames(_Frames[InstrumentationScope]):
-    def _made(self, owner: Any) -> Frame:
-        tally = EncodedBatch()
-        name = text_field(b"\x0a", owner.name) + text_field(b"\x12", owner.version)
-        content = name + _SCOPE_ATTRIBUTES.joined(owner.attributes, tally)
-        return Frame(delimited(b"\x0a", content), text_field(b"\x1a", owner.schema_url), tally.unencodable_attributes)
-
-
-_resource_frames: Final = _ResourceFrames(Resource)
-_scope_frames: Final = _ScopeFrames(InstrumentationScope)
+_resource_frames: Final = _Frames(Resource, _resource_frame)
+_scope_frames: Final = _Frames(InstrumentationScope, _scope_frame)
 _NO_SCOPE: Final = Frame(b"\x0a\x00", b"", 0)
 
 

@@ -283,6 +283,7 @@ def test_new_entries_and_new_shards_are_noticed(client) -> None:
         for number in range(3):
             client.append(f"traces:v1:shard:{number:04d}", [span_request(f"span {number}")])
             until(lambda number=number: f"span {number}" in span_names(sender.delivered))
+    assert span_names(sender.delivered) == ["span 0", "span 1", "span 2"]
 
 
 def test_a_stop_finishes_an_entry_of_which_pieces_were_taken(client) -> None:
