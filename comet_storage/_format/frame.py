@@ -15,7 +15,7 @@ every frame of a segment (until number 2**32), so that the next frame after a da
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -39,6 +39,18 @@ pack_head = struct.Struct("<IIQQI").pack
 
 pack_check = struct.Struct("<I").pack
 _unpack_header = struct.Struct("<IIQQII").unpack_from
+
+
+class FramePackers(dict[int, Callable[[bytes, int, bytes], bytes]]):
+    """By the length of a body, what makes a frame of its first 28 bytes, its check and the body, in one step."""
+
+    def __missing__(self, length: int) -> Callable[[bytes, int, bytes], bytes]:
+        packer = self[length] = struct.Struct(f"<{FRAME_HEADER_BYTES - 4}sI{length}s").pack
+        return packer
+
+
+frame_packers = FramePackers()
+"""For short bodies: there is one for each length that was ever asked for."""
 
 
 class FrameHeader(NamedTuple):

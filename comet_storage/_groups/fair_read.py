@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage.errors import UnsupportedFormatError
@@ -44,7 +45,7 @@ def read_in_turn(
         _share_out(parts, unfinished, count, max_bytes, copy=copy)
     if refused is not None and not parts:
         raise refused
-    return [message for messages, _ in parts.values() for message in messages]
+    return list(chain.from_iterable(messages for messages, _ in parts.values()))
 
 
 def _share_out(

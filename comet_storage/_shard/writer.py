@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from comet_storage._format.checksum import crc32
-from comet_storage._format.frame import pack_check, pack_head
+from comet_storage._format.frame import frame_packers, pack_check, pack_head
 from comet_storage._format.limits import FRAME_HEADER_BYTES, aligned
 from comet_storage._format.segment_header import SegmentHeader
 from comet_storage._format.state_page import (
@@ -113,7 +113,7 @@ class ShardWriter(GrowingShard):
             salt = active.salt
             if length <= SMALL_ENTRY_BYTES:
                 head = pack_head(length, crc32(body, salt), number ^ active.mark, self._now(), kind)
-                active.data[offset:stop] = head + pack_check(crc32(head, salt ^ offset)) + body
+                active.data[offset:stop] = frame_packers[length](head, crc32(head, salt ^ offset), body)
             else:
                 head = pack_head(length, body_checksum(body, salt), number ^ active.mark, self._now(), kind)
                 active.store(offset, head + pack_check(crc32(head, salt ^ offset)), body)
