@@ -51,6 +51,8 @@ def open_log(directory: Path, mode: str) -> Client:
     return Client(directory, replace(config, storage=storage), _door=QUICK)
 
 
+# Python reports, and drops, what a handler raises into a finalizer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_handler_that_raises_into_appends_tears_nothing(tmp_path, on_alarm, mode) -> None:
