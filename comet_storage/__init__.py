@@ -64,9 +64,11 @@ if _typing.TYPE_CHECKING:
         Eviction,
         MessageID,
         MessageIDs,
+        MissingEntries,
         RetentionStats,
         ShardPosition,
         ShardRetentionStats,
+        ShardVerification,
         StreamMessage,
         StreamStats,
     )
@@ -98,6 +100,7 @@ __all__ = [
     "LogMovedError",
     "MessageID",
     "MessageIDs",
+    "MissingEntries",
     "ReadOnlyError",
     "ReentrantAppendError",
     "RetentionConfig",
@@ -106,6 +109,7 @@ __all__ = [
     "ShardOwnedError",
     "ShardPosition",
     "ShardRetentionStats",
+    "ShardVerification",
     "StorageConfig",
     "StorageIOError",
     "StreamMessage",
@@ -135,8 +139,8 @@ _NAMES_IN = {
     "names": "all_shard_streams all_shards_range pick_shard pick_shard_stream shard_stream_name",
     "statistics": "CometStats Health",
     "types": (
-        "Accounting Eviction MessageID MessageIDs RetentionStats ShardPosition ShardRetentionStats StreamMessage "
-        "StreamStats"
+        "Accounting Eviction MessageID MessageIDs MissingEntries RetentionStats ShardPosition ShardRetentionStats "
+        "ShardVerification StreamMessage StreamStats"
     ),
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names.split()}

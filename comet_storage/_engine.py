@@ -303,10 +303,12 @@ class Engine(Upkeep):
             finally:
                 context.let_go()
 
-    def _close_orphan(self, name: ShardName) -> bool:
-        """Close the active segment of a shard that nobody writes, and leave the next one without unused blocks."""
-        if str(name) in self._writers:
-            return False
+    def _settle(self, name: ShardName) -> None:
+        """Recover a shard that nobody writes, close its active segment, and leave the next one without unused blocks.
+
+        Raises:
+            CometError, OSError: somebody does write it, or the disk refused.
+        """
         context = self._context(name)
         try:
             writer = ShardWriter(context, wait=0)
@@ -316,10 +318,17 @@ class Engine(Upkeep):
                 self._ledger.release(writer.active.trim)
             finally:
                 writer.release(self._closed_error())
-        except (CometError, OSError):
-            return False
         finally:
             context.let_go()
+
+    def _close_orphan(self, name: ShardName) -> bool:
+        """Settle a shard when space is needed. Whether that could be done."""
+        if str(name) in self._writers:
+            return False
+        try:
+            self._settle(name)
+        except (CometError, OSError):
+            return False
         return True
 
     def _finish_closed(self) -> None:

@@ -1,14 +1,22 @@
-"""What a client tells of its log: statistics and health."""
+"""What a client tells of its log: what it holds, statistics and health."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from comet_storage._engine import Engine
 from comet_storage._groups.accounting import shard_accounting
+from comet_storage._groups.arguments import whole_number
+from comet_storage._groups.browse import recent_messages, verification
+from comet_storage._groups.messages import frame_messages
 from comet_storage._os.door import storage_errors
 from comet_storage._segment.active import STEP_BYTES_MIN
+from comet_storage._segment.file import Frame
 from comet_storage.errors import CometError
-from comet_storage.names import ShardName, parse_stream
+from comet_storage.names import ShardName, parse_shard_stream, parse_stream
 from comet_storage.statistics import CometStats, DiskState, Health
+from comet_storage.types import ShardVerification, StreamMessage
 
 
 class Reporting(Engine):
@@ -57,6 +65,60 @@ class Reporting(Engine):
             compression_wait_ns=compression.spent_ns,
         )
 
+    def streams(self) -> list[str]:
+        """Names of the streams that exist, ``namespace:version``."""
+        with storage_errors(self.data_dir):
+            return self._layout.streams()
+
+    def shards(self, stream: str) -> list[int]:
+        """Numbers of the shards that a stream has."""
+        with storage_errors(self.data_dir):
+            return self._layout.shards(stream)
+
+    def len(self, stream: str) -> int:
+        """Entries still held by a shard, or by all shards of a stream. Never creates anything."""
+        total = 0
+        for name in self._names(stream):
+            with self._reading(name) as reader:
+                total += reader.held()
+        return total
+
+    def scan(self, stream: str, start: int = 0) -> Iterator[StreamMessage]:
+        """Every entry that a shard holds from number ``start`` on, as of now. No group is touched."""
+        name = parse_shard_stream(stream)
+        with self._reading(name) as reader:
+            for found in reader.frames(start):
+                if isinstance(found, Frame):
+                    end = found.header.first_entry + found.header.count
+                    yield from frame_messages(stream, name.shard_id, found, start, end)
+
+    def list_recent(self, stream: str, n: int) -> list[StreamMessage]:
+        """The last ``n`` entries of a shard, or of all shards of a stream by their time stamps, oldest first.
+
+        None for 0 and less. No group is touched, and nothing is made.
+        """
+        found: list[StreamMessage] = []
+        if whole_number("n", n) > 0:
+            for name in self._names(stream):
+                with self._reading(name) as reader:
+                    found += recent_messages(reader, name, n)
+            found.sort(key=lambda message: message.timestamp)
+        return found[-n:]
+
+    def verify(self, stream: str) -> list[ShardVerification]:
+        """Read every byte of a shard, or of all shards of a stream, and tell what is there and what is missing.
+
+        Changes nothing, and hinders nobody. What is appended meanwhile may be counted or not.
+
+        Raises:
+            StorageIOError: the disk refused, for now; what it refuses again and again counts as corrupt.
+        """
+        found = []
+        for name in self._names(stream):
+            with self._reading(name) as reader:
+                found.append(verification(reader, name, len(self._layout.shard(name).segments())))
+        return found
+
     def health(self) -> Health:
         """Whether the log can be relied on now. Reads no segment and never raises."""
         problems, writers = self._problems, list(self._writers.values())
@@ -78,6 +140,13 @@ class Reporting(Engine):
             flusher_alive=flusher_alive,
             oldest_unflushed_age=max(waiting, default=0.0),
         )
+
+    def _names(self, stream: str) -> list[ShardName]:
+        """The shards that a name stands for: one, or all of a stream."""
+        with contextlib.suppress(CometError):
+            return [parse_shard_stream(stream)]
+        namespace, version = parse_stream(stream)
+        return [ShardName(namespace, version, shard_id) for shard_id in self.shards(stream)]
 
     def _shard_figures(self, name: ShardName, groups: list[str]) -> tuple[int, int, int]:
         """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""

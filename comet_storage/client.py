@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 from comet_storage._format.group_record import GroupRecord
 from comet_storage._format.limits import PAGE_BYTES
 from comet_storage._groups.accounting import shard_accounting
-from comet_storage._groups.arguments import whole_number
-from comet_storage._groups.browse import oldest_pending, recent_messages, stream_stats
+from comet_storage._groups.browse import oldest_pending, stream_stats
 from comet_storage._groups.lease import take_lease
-from comet_storage._groups.messages import frame_messages
 from comet_storage._groups.registry import changing_groups, register_group
 from comet_storage._log.latency import Appender
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors, sync_names
 from comet_storage._reporting import Reporting
 from comet_storage._retention.report import evictions, log_stats, shard_stats
-from comet_storage._segment.file import Frame
 from comet_storage._shard.batch import check_batch
 from comet_storage._shard.group_file import read_group_record
 from comet_storage.config import CometConfig
@@ -33,7 +30,6 @@ from comet_storage.types import (
     MessageIDs,
     RetentionStats,
     ShardRetentionStats,
-    StreamMessage,
     StreamStats,
     message_ids,
 )
@@ -144,45 +140,25 @@ class Client(Reporting):
             if errors := self._make_durable(groups=True):
                 raise errors[0]
 
-    def streams(self) -> list[str]:
-        """Names of the streams that exist, ``namespace:version``."""
-        with storage_errors(self.data_dir):
-            return self._layout.streams()
+    def repair(self, stream: str) -> dict[str, CometError]:
+        """Recover each shard that nobody writes, close its last segment with an index, and give back unused blocks.
 
-    def shards(self, stream: str) -> list[int]:
-        """Numbers of the shards that a stream has."""
-        with storage_errors(self.data_dir):
-            return self._layout.shards(stream)
+        Whoever opens a shard for writing recovers it as well; this is for those that nobody is going to. Damaged bytes
+        stay where they are, and are told of by :meth:`verify`.
 
-    def len(self, stream: str) -> int:
-        """Entries still held by a shard, or by all shards of a stream. Never creates anything."""
-        total = 0
-        for name in self._names(stream):
-            with self._reading(name) as reader:
-                total += reader.held()
-        return total
-
-    def scan(self, stream: str, start: int = 0) -> Iterator[StreamMessage]:
-        """Every entry that a shard holds from number ``start`` on, as of now. No group is touched."""
-        name = parse_shard_stream(stream)
-        with self._reading(name) as reader:
-            for found in reader.frames(start):
-                if isinstance(found, Frame):
-                    end = found.header.first_entry + found.header.count
-                    yield from frame_messages(stream, name.shard_id, found, start, end)
-
-    def list_recent(self, stream: str, n: int) -> list[StreamMessage]:
-        """The last ``n`` entries of a shard, or of all shards of a stream by their time stamps, oldest first.
-
-        None for 0 and less. No group is touched, and nothing is made.
+        Returns:
+            By full name, the shards for which it could not be done, and why: mostly that a process writes them, perhaps
+            this one; it keeps them in order itself.
         """
-        found: list[StreamMessage] = []
-        if whole_number("n", n) > 0:
-            for name in self._names(stream):
-                with self._reading(name) as reader:
-                    found += recent_messages(reader, name, n)
-            found.sort(key=lambda message: message.timestamp)
-        return found[-n:]
+        self._check_writable()
+        refused: dict[str, CometError] = {}
+        for name in self._names(stream):
+            try:
+                with storage_errors(self.data_dir):
+                    self._settle(name)
+            except CometError as error:
+                refused[str(name)] = error
+        return refused
 
     def allocated_bytes(self) -> int:
         """Bytes of the disk blocks of every file and directory of the log."""
@@ -391,10 +367,3 @@ class Client(Reporting):
         with contextlib.suppress(FileNotFoundError):
             self._door.unlink(layout.group(group))
             self._door.sync_directory(layout.directory)
-
-    def _names(self, stream: str) -> list[ShardName]:
-        """The shards that a name stands for: one, or all of a stream."""
-        with contextlib.suppress(CometError):
-            return [parse_shard_stream(stream)]
-        namespace, version = parse_stream(stream)
-        return [ShardName(namespace, version, shard_id) for shard_id in self.shards(stream)]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 from comet_storage.errors import InvalidArgumentError
 
@@ -120,6 +120,45 @@ class StreamStats:
     """Each group's lowest number that is not yet acknowledged."""
     file_count: int
     """Segments."""
+
+
+@dataclass(frozen=True)
+class MissingEntries:
+    """Entry numbers of a shard that it does not hold, or not any more."""
+
+    first: int
+    last: int
+    """First and last number of the range."""
+    reason: Literal["evicted", "lost", "corrupt", "unsupported"]
+    """Deleted by retention; taken by a power cut; damaged on the disk; stored by a release that this one is older
+    than, and whole."""
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class ShardVerification:
+    """What reading every byte of one shard showed."""
+
+    stream: str
+    """Full name of the shard."""
+    segments: int
+    entries: int
+    """Entries that proved themselves by their checksums."""
+    entry_bytes: int
+    """Bytes of them."""
+    following: int
+    """The number that the next entry will get."""
+    missing: tuple[MissingEntries, ...]
+    """All other numbers below that, in order."""
+
+    @property
+    def corrupt(self) -> int:
+        """Entries that are damaged on the disk."""
+        return sum(each.count for each in self.missing if each.reason == "corrupt")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from comet_storage._format.group_record import GroupRecord
-from comet_storage._groups.messages import frame_messages
+from comet_storage._groups.messages import FoundEntries, frame_messages
 from comet_storage._groups.tracker import Tracker
 from comet_storage._segment.file import Frame
-from comet_storage._shard.reader import ShardReader
+from comet_storage._shard.reader import Gap, ShardReader
+from comet_storage.errors import UnsupportedFormatError
 from comet_storage.names import ShardName
-from comet_storage.types import StreamMessage, StreamStats
+from comet_storage.types import MissingEntries, ShardVerification, StreamMessage, StreamStats
 
 
 def recent_messages(reader: ShardReader, name: ShardName, count: int) -> list[StreamMessage]:
@@ -52,3 +53,25 @@ def stream_stats(reader: ShardReader, name: ShardName, offsets: dict[str, int], 
         consumer_offsets=offsets,
         file_count=file_count,
     )
+
+
+def verification(reader: ShardReader, name: ShardName, file_count: int) -> ShardVerification:
+    """Read every frame of a shard, as consumers do, and tell which numbers they would get."""
+    entries = entry_bytes = following = 0
+    missing: list[MissingEntries] = []
+    for found in reader.frames(0):
+        if isinstance(found, Gap):
+            missing.append(MissingEntries(found.first, found.end - 1, found.kind))
+            following = found.end
+            continue
+        first, following = found.first_entry, found.end_entry
+        try:
+            held, _, size = FoundEntries(found).part(first, following)
+        except UnsupportedFormatError:
+            missing.append(MissingEntries(first, following - 1, "unsupported"))
+            continue
+        if len(held) < following - first:
+            missing.append(MissingEntries(first, following - 1, "corrupt"))
+        else:
+            entries, entry_bytes = entries + len(held), entry_bytes + size
+    return ShardVerification(str(name), file_count, entries, entry_bytes, following, tuple(missing))

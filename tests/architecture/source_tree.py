@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("comet_storage", "comet_otel", "shipper")
+PACKAGES = ("comet_storage", "comet_otel", "shipper", "comet_cli")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Dependencies point one way: shipper -> wire-level helpers of comet_otel -> comet_storage, and downwards inside it."""
+"""Dependencies point one way: shipper -> wire-level helpers of comet_otel -> comet_storage, and downwards inside it.
+
+The command `comet` stands above all three, and nobody imports it.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +100,13 @@ def shipper_violations(module: Module, known: frozenset[str]) -> Iterable[str]:
             yield f"{where} imports {target}, which is private to the engine"
 
 
+def command_violations(module: Module, known: frozenset[str]) -> Iterable[str]:
+    """Give every import of one module of the command that is private to the engine."""
+    for item in imports(module):
+        if reaches_behind(target := item.module(known), item.name):
+            yield f"{module.name}:{item.line} imports {target}, which is private to the engine"
+
+
 def reaches_behind(target: str, name: str | None) -> bool:
     """Tell whether an import from outside the engine takes something whose name begins with an underscore."""
     parts = [*target.split("."), *([name] if name else [])]
@@ -121,6 +131,14 @@ def test_the_shipper_knows_no_exporter_and_no_sdk() -> None:
     assert [found for module in modules("shipper") for found in shipper_violations(module, known)] == []
 
 
+def test_the_command_uses_the_public_engine_and_nobody_uses_the_command() -> None:
+    """No module of comet_cli imports a private name of comet_storage; no module of the others imports comet_cli."""
+    known = module_names()
+    assert [found for module in modules("comet_cli") for found in command_violations(module, known)] == []
+    below = [module for package in ("comet_storage", "comet_otel", "shipper") for module in modules(package)]
+    assert [m.name for m in below for item in imports(m) if inside(item.module(known), "comet_cli")] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("imported", "absent"),
@@ -128,6 +146,7 @@ def test_the_shipper_knows_no_exporter_and_no_sdk() -> None:
         pytest.param("comet_storage", ("opentelemetry", "comet_otel", "shipper"), id="engine"),
         pytest.param("comet_otel", ("shipper",), id="exporters"),
         pytest.param("shipper.cli", ("opentelemetry.sdk", *FORBIDDEN_TO_SHIPPER[:-1]), id="shipper"),
+        pytest.param("comet_cli.cli", ("opentelemetry.sdk", "grpc"), id="command"),
     ],
 )
 def test_the_direction_holds_in_a_running_interpreter_too(imported, absent) -> None:
