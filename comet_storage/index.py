@@ -54,18 +54,19 @@ class BinarySearchableIndex:
         self.index_interval = index_interval or INTERVAL_DEFAULT
         self.max_nodes = max_nodes
         self._spacing = 0
-        # Two plain lists: made from a footer and searched without an object per node.
-        self._numbers: list[int] = []
-        self._positions: list[tuple[int, int]] = []
+        # Numbers and positions as two plain lists: made from a footer and searched without an object per node. In one
+        # attribute, because an exception of a signal handler must not leave one of them changed and the other not; the
+        # positions may have more at the end, which stands for nothing.
+        self._nodes: tuple[list[int], list[tuple[int, int]]] = ([], [])
 
     @property
     def nodes(self) -> list[EntryIndexNode]:
         """The nodes, in the order of their numbers."""
-        positions = map(EntryPosition._make, self._positions)
-        return [EntryIndexNode(*node) for node in zip(self._numbers, positions, strict=True)]
+        numbers, positions = self._nodes
+        return [EntryIndexNode(*node) for node in zip(numbers, map(EntryPosition._make, positions), strict=False)]
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._nodes[0])
 
     def add_index_node(self, entry_number: int, position: EntryPosition) -> None:
         """Note where an entry is, if its number is a multiple of the interval; a known one is replaced.
@@ -77,23 +78,29 @@ class BinarySearchableIndex:
             raise InvalidArgumentError(f"entry number is {entry_number}: must be 0 or more")
         if entry_number % self.index_interval:
             return
-        self._put(bisect_right(self._numbers, entry_number), entry_number, position)
+        self._put(bisect_right(self._nodes[0], entry_number), entry_number, position)
 
     def insert(self, entry_number: int, position: tuple[int, int]) -> None:
         """Note where an entry is, whatever its number: for records that hold several entries and begin at any.
 
         In an index that has been full, those close behind a node are left out.
         """
-        at = bisect_right(self._numbers, entry_number)
-        if not at or entry_number - self._numbers[at - 1] >= self._spacing:
+        numbers, _ = self._nodes
+        at = bisect_right(numbers, entry_number)
+        if not at or entry_number - numbers[at - 1] >= self._spacing:
             self._put(at, entry_number, position)
 
     def _put(self, at: int, entry_number: int, position: tuple[int, int]) -> None:
-        if at and self._numbers[at - 1] == entry_number:
-            self._positions[at - 1] = position
+        numbers, positions = self._nodes
+        if at and numbers[at - 1] == entry_number:
+            positions[at - 1] = position
             return
-        self._numbers.insert(at, entry_number)
-        self._positions.insert(at, position)
+        if at == len(numbers):
+            # The position first: interrupted before its number, it stands for nothing, and the next call replaces it.
+            positions[at:] = [position]
+            numbers.append(entry_number)
+        else:
+            self._nodes = ([*numbers[:at], entry_number, *numbers[at:]], [*positions[:at], position, *positions[at:]])
         self._thin_out()
 
     def replace(self, numbers: Sequence[int], byte_offsets: Sequence[int]) -> None:
@@ -103,33 +110,38 @@ class BinarySearchableIndex:
             numbers: entry numbers in rising order.
             byte_offsets: where they are.
         """
-        self._numbers = list(numbers)
-        self._positions = list(zip(byte_offsets, repeat(0)))
+        self._nodes = (list(numbers), list(zip(byte_offsets, repeat(0))))
         self._thin_out()
 
     def find_entry(self, entry_number: int) -> EntryPosition | None:
         """Position of the entry, or of the nearest lower one that is known; None where there is no lower one."""
-        at = bisect_right(self._numbers, entry_number)
-        return EntryPosition(*self._positions[at - 1]) if at else None
+        numbers, positions = self._nodes
+        at = bisect_right(numbers, entry_number)
+        return EntryPosition(*positions[at - 1]) if at else None
 
     def find_following(self, entry_number: int) -> EntryPosition | None:
         """Position of the nearest higher entry that is known: where reading towards an entry has gone too far."""
-        at = bisect_right(self._numbers, entry_number)
-        return EntryPosition(*self._positions[at]) if at < len(self._positions) else None
+        numbers, positions = self._nodes
+        at = bisect_right(numbers, entry_number)
+        return EntryPosition(*positions[at]) if at < len(numbers) else None
 
     def get_scan_start_position(self, entry_number: int) -> tuple[EntryPosition, int] | None:
         """Where to start reading towards an entry, and the number of the entry that is there.
 
         Before the first node that is the very beginning, entry 0; None in an index without nodes.
         """
-        at = bisect_right(self._numbers, entry_number)
+        numbers, positions = self._nodes
+        at = bisect_right(numbers, entry_number)
         if at:
-            return EntryPosition(*self._positions[at - 1]), self._numbers[at - 1]
-        return (EntryPosition(0), 0) if self._numbers else None
+            return EntryPosition(*positions[at - 1]), numbers[at - 1]
+        return (EntryPosition(0), 0) if numbers else None
 
     def _thin_out(self) -> None:
-        while self.max_nodes and len(self._numbers) > self.max_nodes:
-            del self._numbers[1::2], self._positions[1::2]
-            self.index_interval *= 2
+        numbers, positions = self._nodes
+        while self.max_nodes and len(numbers) > self.max_nodes:
+            positions = positions[: len(numbers) : 2]
+            numbers = numbers[::2]
             # Without this, the nodes to come would be dense and the ones that are here thinned again and again.
-            self._spacing = max(2 * self._spacing, (self._numbers[-1] - self._numbers[0]) // len(self._numbers))
+            self._spacing = max(2 * self._spacing, (numbers[-1] - numbers[0]) // len(numbers))
+            self.index_interval *= 2
+            self._nodes = (numbers, positions)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import sys
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +125,56 @@ def test_what_is_found_was_added_and_is_not_above(numbers, interval, most, wante
         assert found.file_index in lower
     if not most:
         assert (found.file_index if found else None) == max(lower, default=None)
+
+
+class InterruptError(Exception):
+    """What a signal handler might raise."""
+
+
+def interrupted_at(step: int, call: Callable[[], None]) -> bool:
+    """Make a call, and raise before the line of it that is the ``step``-th. Returns whether it has so many."""
+    left = step
+
+    def trace(_frame: object, event: str, _argument: object) -> object:
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if not left:
+                raise InterruptError
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except InterruptError:
+        return True
+    finally:
+        sys.settrace(former)
+    return False
+
+
+@pytest.mark.parametrize("number", [5, 10, 95, 100, 999])
+@pytest.mark.parametrize("most", [0, 10])
+def test_an_interruption_anywhere_leaves_each_number_its_own_position(number, most) -> None:
+    """In front, in the middle, at the end, and while every second node goes; and the next calls work."""
+    calls: list[Callable[[BinarySearchableIndex], None]] = [
+        lambda index: index.insert(number, (number * 8, 0)),
+        lambda index: index.add_index_node(number * 10, EntryPosition(number * 80)),
+        lambda index: index.replace(range(0, 200, 3), range(0, 1600, 24)),
+    ]
+    steps = 0
+    for call in calls:
+        for step in itertools.count(1):
+            index = filled(range(10, 101), most=most)
+            more = interrupted_at(step, functools.partial(call, index))
+            for follower in (1, 57, 2000, 3000):
+                index.insert(follower, (follower * 8, 0))
+            assert [node.position.byte_offset for node in index.nodes] == [n.entry_number * 8 for n in index.nodes]
+            found = index.get_scan_start_position(3000)
+            assert found == (EntryPosition(24_000), 3000) or most
+            assert index.find_following(10**6) is None
+            if not more:
+                break
+            steps += 1
+    assert steps > 10
