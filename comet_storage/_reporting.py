@@ -5,10 +5,12 @@ from __future__ import annotations
 from comet_storage._engine import Engine
 from comet_storage._groups.accounting import shard_accounting
 from comet_storage._os.door import storage_errors
+from comet_storage._retention.report import log_stats, shard_stats
 from comet_storage._segment.active import STEP_BYTES_MIN
 from comet_storage.errors import CometError
 from comet_storage.names import ShardName, parse_stream
 from comet_storage.statistics import CometStats, DiskState, Health
+from comet_storage.types import RetentionStats, ShardRetentionStats
 
 
 class Reporting(Engine):
@@ -57,6 +59,31 @@ class Reporting(Engine):
             compression_wait_ns=compression.spent_ns,
         )
 
+    def retention_stats(self) -> RetentionStats:
+        """What the log holds and within which limits, whoever writes it. Measures every file."""
+        self._check_open()
+        with storage_errors(self.data_dir):
+            shards = {str(name): self._shard_retention_stats(name) for name in self._layout.all_shards()}
+            return log_stats(shards, self._ledger, self._keeper.config, self._door.free_bytes(self.data_dir))
+
+    def allocated_bytes(self) -> int:
+        """Bytes of the disk blocks of every file and directory of the log."""
+        self._check_open()
+        with storage_errors(self.data_dir):
+            return self._ledger.measure()
+
+    def max_total_size(self) -> int:
+        """The bound in force on :meth:`allocated_bytes`: that of whoever made the log."""
+        return self._ledger.bound
+
+    def pinned_bytes(self) -> int:
+        """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
+        return self._pins.total
+
+    def unlinked_pinned_bytes(self) -> int:
+        """Bytes of segments that were evicted and stay on the disk, outside of the bound, while such messages live."""
+        return self._pins.unlinked()
+
     def health(self) -> Health:
         """Whether the log can be relied on now. Reads no segment and never raises."""
         problems, writers = self._problems, list(self._writers.values())
@@ -79,14 +106,22 @@ class Reporting(Engine):
             oldest_unflushed_age=max(waiting, default=0.0),
         )
 
+    def _shard_retention_stats(self, name: ShardName) -> ShardRetentionStats:
+        groups = self._layout.groups(name.stream)
+        lags = {group: self._lag(name, group) for group in groups}
+        history = self._keeper.evictor.histories.read(name)
+        with self._reading(name) as reader:
+            return shard_stats(self._door, self._layout.shard(name), reader, lags, history)
+
     def _shard_figures(self, name: ShardName, groups: list[str]) -> tuple[int, int, int]:
         """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""
-        lags = [0]
-        for group in groups:
-            with self._place(name, group) as (reader, record):
-                lags.append(shard_accounting(record, reader.gone(record.offset), reader.next_number()).pending)
+        lag = max((self._lag(name, group) for group in groups), default=0)
         with self._reading(name) as reader:
-            return reader.next_number() - reader.lost_ever(), len(self._layout.shard(name).segments()), max(lags)
+            return reader.next_number() - reader.lost_ever(), len(self._layout.shard(name).segments()), lag
+
+    def _lag(self, name: ShardName, group: str) -> int:
+        with self._place(name, group) as (reader, record):
+            return shard_accounting(record, reader.gone(record.offset), reader.next_number()).pending
 
     def _disk_state(self, *, failing: bool) -> DiskState:
         if failing or not self._is_there():
