@@ -181,7 +181,7 @@ class Consumer:
             batch_size: the most messages of a batch.
             max_retries: how often a batch is tried again before it goes to ``dead_letter``. Without that hook it is
                 tried for ever, less and less often; it is never skipped.
-            poll_interval: seconds after which an idle loop looks for new entries, shards and freed leases.
+            poll_interval: seconds after which an idle loop looks for new entries, shards, freed leases; 0.01 at least.
             retry_delay: seconds before the first retry. Doubles each time, up to a minute; varied by up to a half.
             auto_ack: acknowledge a batch when the handler returned. Otherwise the handler, or another thread,
                 acknowledges (or rejects); the shard's next batch comes when all of this one is done with, and what is
