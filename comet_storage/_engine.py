@@ -38,6 +38,7 @@ from comet_storage.config import CometConfig, seconds
 from comet_storage.errors import (
     ClosedError,
     CometError,
+    ConfigError,
     LogBusyError,
     ReadOnlyError,
     ReentrantAppendError,
@@ -60,7 +61,8 @@ class Engine(Upkeep):
         door: Door,
     ) -> None:
         asked = config
-        config = asked or CometConfig.default()
+        config = CometConfig.default() if asked is None else asked
+        _check_arguments(data_dir, config)
         config.validate()
         self.read_only = read_only
         self._config = config
@@ -279,6 +281,7 @@ class Engine(Upkeep):
     @contextlib.contextmanager
     def _reading(self, name: ShardName) -> Iterator[ShardReader]:
         """A reader for one question."""
+        self._check_open()
         reader = self._new_reader(name)
         try:
             with storage_errors(self.data_dir):
@@ -357,3 +360,12 @@ class Engine(Upkeep):
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"the client of {self.data_dir} is closed; nothing was stored")
+
+
+def _check_arguments(data_dir: object, config: object) -> None:
+    """Callers without a type checker pass anything."""
+    if not isinstance(config, CometConfig):
+        raise ConfigError(f"config is a {type(config).__name__}: must be a CometConfig; from_json makes one of JSON")
+    path = os.fspath(data_dir)  # type: ignore[call-overload]
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(f"data_dir is {path!r}: must be the path of a directory")

@@ -11,12 +11,13 @@ from comet_storage._groups.arguments import whole_number
 from comet_storage._groups.browse import recent_messages, verification
 from comet_storage._groups.messages import frame_messages
 from comet_storage._os.door import storage_errors
+from comet_storage._retention.report import log_stats, shard_stats
 from comet_storage._segment.active import STEP_BYTES_MIN
 from comet_storage._segment.file import Frame
 from comet_storage.errors import CometError
 from comet_storage.names import ShardName, parse_shard_stream, parse_stream
 from comet_storage.statistics import CometStats, DiskState, Health
-from comet_storage.types import ShardVerification, StreamMessage
+from comet_storage.types import RetentionStats, ShardRetentionStats, ShardVerification, StreamMessage
 
 
 class Reporting(Engine):
@@ -67,11 +68,13 @@ class Reporting(Engine):
 
     def streams(self) -> list[str]:
         """Names of the streams that exist, ``namespace:version``."""
+        self._check_open()
         with storage_errors(self.data_dir):
             return self._layout.streams()
 
     def shards(self, stream: str) -> list[int]:
         """Numbers of the shards that a stream has."""
+        self._check_open()
         with storage_errors(self.data_dir):
             return self._layout.shards(stream)
 
@@ -84,13 +87,25 @@ class Reporting(Engine):
         return total
 
     def scan(self, stream: str, start: int = 0) -> Iterator[StreamMessage]:
-        """Every entry that a shard holds from number ``start`` on, as of now. No group is touched."""
-        name = parse_shard_stream(stream)
-        with self._reading(name) as reader:
-            for found in reader.frames(start):
-                if isinstance(found, Frame):
-                    end = found.header.first_entry + found.header.count
-                    yield from frame_messages(stream, name.shard_id, found, start, end)
+        """Every entry that a shard holds from number ``start`` on, as of now. No group is touched.
+
+        Of a stream ``namespace:version``: of one shard after the other.
+
+        Raises:
+            InvalidStreamName: neither a shard nor a stream has such a name.
+            ClosedError: the client was closed.
+            StorageIOError: the disk refused.
+        """
+        whole_number("start", start)
+        return self._scan(self._names(stream), start)
+
+    def _scan(self, names: list[ShardName], start: int) -> Iterator[StreamMessage]:
+        for name in names:
+            with self._reading(name) as reader:
+                for found in reader.frames(start):
+                    if isinstance(found, Frame):
+                        end = found.header.first_entry + found.header.count
+                        yield from frame_messages(str(name), name.shard_id, found, start, end)
 
     def list_recent(self, stream: str, n: int) -> list[StreamMessage]:
         """The last ``n`` entries of a shard, or of all shards of a stream by their time stamps, oldest first.
@@ -118,6 +133,31 @@ class Reporting(Engine):
             with self._reading(name) as reader:
                 found.append(verification(reader, name, len(self._layout.shard(name).segments())))
         return found
+
+    def retention_stats(self) -> RetentionStats:
+        """What the log holds and within which limits, whoever writes it. Measures every file."""
+        self._check_open()
+        with storage_errors(self.data_dir):
+            shards = {str(name): self._shard_retention_stats(name) for name in self._layout.all_shards()}
+            return log_stats(shards, self._ledger, self._keeper.config, self._door.free_bytes(self.data_dir))
+
+    def allocated_bytes(self) -> int:
+        """Bytes of the disk blocks of every file and directory of the log."""
+        self._check_open()
+        with storage_errors(self.data_dir):
+            return self._ledger.measure()
+
+    def max_total_size(self) -> int:
+        """The bound in force on :meth:`allocated_bytes`: that of whoever made the log."""
+        return self._ledger.bound
+
+    def pinned_bytes(self) -> int:
+        """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
+        return self._pins.total
+
+    def unlinked_pinned_bytes(self) -> int:
+        """Bytes of segments that were evicted and stay on the disk, outside of the bound, while such messages live."""
+        return self._pins.unlinked()
 
     def health(self) -> Health:
         """Whether the log can be relied on now. Reads no segment and never raises."""
@@ -148,14 +188,22 @@ class Reporting(Engine):
         namespace, version = parse_stream(stream)
         return [ShardName(namespace, version, shard_id) for shard_id in self.shards(stream)]
 
+    def _shard_retention_stats(self, name: ShardName) -> ShardRetentionStats:
+        groups = self._layout.groups(name.stream)
+        lags = {group: self._lag(name, group) for group in groups}
+        history = self._keeper.evictor.histories.read(name)
+        with self._reading(name) as reader:
+            return shard_stats(self._door, self._layout.shard(name), reader, lags, history)
+
     def _shard_figures(self, name: ShardName, groups: list[str]) -> tuple[int, int, int]:
         """Entries ever appended to a shard, its segments, and the largest lag of a group in it."""
-        lags = [0]
-        for group in groups:
-            with self._place(name, group) as (reader, record):
-                lags.append(shard_accounting(record, reader.gone(record.offset), reader.next_number()).pending)
+        lag = max((self._lag(name, group) for group in groups), default=0)
         with self._reading(name) as reader:
-            return reader.next_number() - reader.lost_ever(), len(self._layout.shard(name).segments()), max(lags)
+            return reader.next_number() - reader.lost_ever(), len(self._layout.shard(name).segments()), lag
+
+    def _lag(self, name: ShardName, group: str) -> int:
+        with self._place(name, group) as (reader, record):
+            return shard_accounting(record, reader.gone(record.offset), reader.next_number()).pending
 
     def _disk_state(self, *, failing: bool) -> DiskState:
         if failing or not self._is_there():

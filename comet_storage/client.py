@@ -17,7 +17,7 @@ from comet_storage._log.latency import Appender
 from comet_storage._os import fork
 from comet_storage._os.door import DOOR, Door, storage_errors, sync_names
 from comet_storage._reporting import Reporting
-from comet_storage._retention.report import evictions, log_stats, shard_stats
+from comet_storage._retention.report import evictions
 from comet_storage._shard.batch import check_batch
 from comet_storage._shard.group_file import read_group_record
 from comet_storage.config import CometConfig
@@ -28,8 +28,6 @@ from comet_storage.types import (
     Accounting,
     Eviction,
     MessageIDs,
-    RetentionStats,
-    ShardRetentionStats,
     StreamStats,
     message_ids,
 )
@@ -160,25 +158,9 @@ class Client(Reporting):
                 refused[str(name)] = error
         return refused
 
-    def allocated_bytes(self) -> int:
-        """Bytes of the disk blocks of every file and directory of the log."""
-        with storage_errors(self.data_dir):
-            return self._ledger.measure()
-
-    def max_total_size(self) -> int:
-        """The bound in force on :meth:`allocated_bytes`: that of whoever made the log."""
-        return self._ledger.bound
-
-    def pinned_bytes(self) -> int:
-        """Bytes that messages read with ``copy=False`` keep: whole segments, and decompressed bodies."""
-        return self._pins.total
-
-    def unlinked_pinned_bytes(self) -> int:
-        """Bytes of segments that were evicted and stay on the disk, outside of the bound, while such messages live."""
-        return self._pins.unlinked()
-
     def groups(self, stream: str) -> list[str]:
         """Names of the consumer groups of a stream."""
+        self._check_open()
         with storage_errors(self.data_dir):
             return self._layout.groups(stream)
 
@@ -222,6 +204,7 @@ class Client(Reporting):
 
     def is_group_protected(self, stream: str, group: str) -> bool:
         """Whether a group is one whose lag is protected from retention."""
+        self._check_open()
         with storage_errors(self.data_dir):
             return parse_group(group) in self._layout.protecting_groups(stream)[0]
 
@@ -320,12 +303,6 @@ class Client(Reporting):
             self._check_writable()
             self._start_flusher()
 
-    def retention_stats(self) -> RetentionStats:
-        """What the log holds and within which limits, whoever writes it. Measures every file."""
-        with storage_errors(self.data_dir):
-            shards = {str(name): self._shard_retention_stats(name) for name in self._layout.all_shards()}
-            return log_stats(shards, self._ledger, self._keeper.config, self._door.free_bytes(self.data_dir))
-
     def evictions(self, stream: str, group: str | None = None) -> list[Eviction]:
         """Which entries retention deleted, and when, oldest first, of one shard or of all shards of a stream.
 
@@ -339,13 +316,6 @@ class Client(Reporting):
                 history = self._keeper.evictor.histories.read(name, None if group is None else parse_group(group))
                 found += evictions(str(name), history, held)
         return found
-
-    def _shard_retention_stats(self, name: ShardName) -> ShardRetentionStats:
-        groups = self._layout.groups(name.stream)
-        lags = {group: self.shard_accounting(name.stream, name.shard_id, group).pending for group in groups}
-        history = self._keeper.evictor.histories.read(name)
-        with self._reading(name) as reader:
-            return shard_stats(self._door, self._layout.shard(name), reader, lags, history)
 
     def _start_group(self, stream: str, shard_id: int, group: str, start: str) -> None:
         name = ShardName(*parse_stream(stream), shard_id)

@@ -17,13 +17,7 @@ from comet_storage._groups.processing import DeadLetter, Handler, OnBatch, OnErr
 from comet_storage._groups.shard_cursor import ShardCursor
 from comet_storage._os import fork
 from comet_storage._os.door import storage_errors
-from comet_storage.errors import (
-    AckError,
-    ClosedError,
-    InvalidArgumentError,
-    InvalidStreamName,
-    ReadOnlyError,
-)
+from comet_storage.errors import AckError, ClosedError, InvalidArgumentError, InvalidStreamName, ReadOnlyError
 from comet_storage.names import parse_group, parse_shard_stream, parse_stream
 from comet_storage.types import MessageID, ShardPosition, StreamMessage, StreamStats
 
@@ -187,7 +181,7 @@ class Consumer:
             batch_size: the most messages of a batch.
             max_retries: how often a batch is tried again before it goes to ``dead_letter``. Without that hook it is
                 tried for ever, less and less often; it is never skipped.
-            poll_interval: seconds after which an idle loop looks for new entries, shards and freed leases.
+            poll_interval: seconds after which an idle loop looks for new entries, shards, freed leases; 0.01 at least.
             retry_delay: seconds before the first retry. Doubles each time, up to a minute; varied by up to a half.
             auto_ack: acknowledge a batch when the handler returned. Otherwise the handler, or another thread,
                 acknowledges (or rejects); the shard's next batch comes when all of this one is done with, and what is
@@ -249,8 +243,12 @@ class Consumer:
     def ack(self, *ids: MessageID) -> None:
         """Mark messages as delivered. In any order; twice is the same as once. Survives kill -9 when it returns.
 
+        Of what is acknowledged out of order, the record of a shard keeps 64 stretches; what lies beyond is known while
+        the consumer lives, and is delivered again to the next one unless what came before it was acknowledged as well.
+
         Raises:
             AckError: a message was never delivered to this consumer, or its shard's lease is lost. Nothing changed.
+            InvalidArgumentError: not every one is a MessageID. Nothing changed.
         """
         self._acknowledge(ids, DELIVERED)
 
@@ -280,10 +278,12 @@ class Consumer:
 
     def lag(self, shard: int) -> int:
         """Entries of a shard that the group has still to get, acknowledged or gone ones not counted; never negative."""
+        self._check_open()
         return self._client.shard_accounting(self.stream, shard, self.group).pending
 
     def shard_stats(self, shard: int) -> StreamStats:
         """What a shard holds, and where each group of the stream is in it."""
+        self._check_open()
         return self._client.shard_stats(self.stream, shard)
 
     def reset_offset(self, shard: int, entry: int) -> None:

@@ -18,8 +18,10 @@ _FNV_OFFSET_BASIS = 2166136261
 _FNV_PRIME = 16777619
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_STREAM = re.compile(rf"({_PART}):({_PART})(?::shard:\*)?", re.ASCII)
-_SHARD_STREAM = re.compile(rf"({_PART}):({_PART}):shard:([0-9]{{4,10}})", re.ASCII)
+# Namespaces lie beside the log's own files (log.json, log.lock, retention.json), so none begins like one.
+_NAMESPACE = rf"(?!log\.(?:json|lock)|retention\.json){_PART}"
+_STREAM = re.compile(rf"({_NAMESPACE}):({_PART})(?::shard:\*)?", re.ASCII)
+_SHARD_STREAM = re.compile(rf"({_NAMESPACE}):({_PART}):shard:([0-9]{{4,10}})", re.ASCII)
 _SHARD_DIRECTORY = re.compile(r"shard-([0-9]{4,10})", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
@@ -58,8 +60,10 @@ def pick_shard(key: str, shard_count: int = DEFAULT_SHARD_COUNT) -> int:
     count moves most keys.
 
     Raises:
-        InvalidArgumentError: the count is negative or over 2**32.
+        InvalidArgumentError: the key is no text, or the count is negative or over 2**32.
     """
+    if not _is_text(key):
+        raise InvalidArgumentError(f"key is {key!r}: must be text")
     count = _checked_count(shard_count)
     digest = _FNV_OFFSET_BASIS
     # Bytes that were no UTF-8 where the key came from (a file name, an argument) hash as those bytes.

@@ -25,8 +25,8 @@ OnError = Callable[[Exception, int], object]
 OnBatch = Callable[[int, float], object]
 DeadLetter = Callable[[list[StreamMessage], Exception], object]
 
-RETRY_DELAY_MIN = 0.01
-"""A retry delay of 0 is taken for this: a handler that fails at once must not keep a processor busy."""
+PAUSE_MIN = 0.01
+"""Shorter delays and intervals are taken for this: no failing handler and no idle loop keeps a processor busy."""
 RETRY_DELAY_MAX = 60.0
 """Pauses grow to this, or to ``retry_delay`` if that is more."""
 _STOP_LOOK_SECONDS = 0.05
@@ -60,16 +60,15 @@ class ProcessOptions:
             problems.append(f"batch_size is {self.batch_size!r}: must be a whole number from 1 on")
         if not _is_whole(self.max_retries) or self.max_retries < 0:
             problems.append(f"max_retries is {self.max_retries!r}: must be a whole number from 0 on")
-        for name, value, least in (
-            ("poll_interval", self.poll_interval, RETRY_DELAY_MIN),
-            ("retry_delay", self.retry_delay, 0),
-        ):
-            if not _is_duration(value) or not seconds(value) >= least:
-                problems.append(f"{name} is {value!r}: must be {least} seconds or more")
+        for name, value in (("poll_interval", self.poll_interval), ("retry_delay", self.retry_delay)):
+            if not _is_duration(value) or not seconds(value) >= 0:
+                problems.append(f"{name} is {value!r}: must be 0 seconds or more")
         hooks = {"on_error": self.on_error, "on_batch": self.on_batch, "dead_letter": self.dead_letter}
         problems += [f"{name} is {hook!r}: must be callable, or None" for name, hook in hooks.items() if _no_hook(hook)]
         if self.assignment is not None and not _is_assignment(self.assignment):
             problems.append(f"assignment is {self.assignment!r}: must be (id, total) with 0 <= id < total")
+        if self.stop is not None and not callable(getattr(self.stop, "is_set", None)):
+            problems.append(f"stop is {self.stop!r}: must be an event, or None")
         if problems:
             raise InvalidArgumentError("; ".join(problems))
 
@@ -120,8 +119,8 @@ class Processing:
         self._door = door
         self._handler = handler
         self._options = options
-        self._poll_interval = seconds(options.poll_interval)
-        self._retry_delay = max(RETRY_DELAY_MIN, seconds(options.retry_delay))
+        self._poll_interval = max(PAUSE_MIN, seconds(options.poll_interval))
+        self._retry_delay = max(PAUSE_MIN, seconds(options.retry_delay))
         self._states: dict[int, _ShardState] = {}
         self._turn = 0
 

@@ -13,7 +13,9 @@ from comet_storage.types import MessageIDs
 class Appender(Protocol):
     """What takes a shard's appends."""
 
-    def append(self, entries: Sequence[object]) -> MessageIDs: ...
+    def append(self, entries: Sequence[object]) -> MessageIDs:
+        """Append entries as one publication, all of them or none."""
+        ...
 
 
 class AppendLatency:

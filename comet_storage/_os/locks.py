@@ -61,7 +61,7 @@ class LockFile:
             if deadline is None:
                 deadline = now + timeout
             if now >= deadline:
-                raise LogBusyError(f"{self.path} was locked for {timeout:g} s by {self.holder()}; nothing was stored")
+                raise LogBusyError(f"{self.path} was locked for {timeout:.3g} s by {self.holder()}; nothing was stored")
             self._door.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 

@@ -16,7 +16,9 @@ from comet_storage.names import ShardName
 class Closeable(Protocol):
     """Something that holds a lock."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the lock back."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ doubt (a lost page, a word that is not zero where the next frame goes) means a f
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 from comet_storage._format.limits import SEGMENT_HEADER_BYTES
@@ -48,6 +49,7 @@ class SharedShardWriter(ShardWriter):
         self._flock = context.door.flock
         self._seek = context.door.seek
         super().__init__(context)
+        self._deadlines = {}
 
     def _claim(self) -> Claim:
         lock = open_lock(self.context)
@@ -80,7 +82,7 @@ class SharedShardWriter(ShardWriter):
                 file_lock.check()
             self._flock(descriptor, LOCK_NOW)
         except BlockingIOError:
-            file_lock.acquire(self._settings.lock_timeout)
+            file_lock.acquire(self._time_left())
         except OSError:
             file_lock.check()
             raise
@@ -98,12 +100,20 @@ class SharedShardWriter(ShardWriter):
             # A process died between storing a frame and publishing it, or this page is not the shard's any more.
             self._recover()
 
+    def _time_left(self) -> float:
+        """What is left of the lock timeout: the thread of this process that had the turn before waited as well."""
+        deadline = self._deadlines.pop(threading.get_ident(), None) if self._deadlines else None
+        timeout = self._settings.lock_timeout
+        return timeout if deadline is None else max(0.0, deadline - self.context.door.monotonic())
+
     def _leave(self) -> None:
         # Also when taking it failed: an exception may arise as the lock call returns, and freeing a lock that was not
         # had does no harm.
         descriptor = self.file_lock.fd
         if descriptor >= 0:
             self._flock(descriptor, LOCK_UN)
+        if self._deadlines:
+            self._deadlines.pop(threading.get_ident(), None)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[ActiveSegment]:

@@ -34,6 +34,8 @@ class Turns:
         self._append_code = append_code
         self._busy = False
         self._holder: _Holder | None = None
+        self._deadlines: dict[int, float] | None = None
+        """Until when threads may wait for a lock that they need besides: those that waited for their turn before."""
 
     def _wait_for_turn(self) -> None:
         """Return when the append that is under way has ended; the caller tests and sets, with no call in between.
@@ -64,6 +66,8 @@ class Turns:
             door.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
             self._free_abandoned_turn()
+        if self._deadlines is not None:
+            self._deadlines[threading.get_ident()] = deadline
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

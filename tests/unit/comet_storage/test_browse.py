@@ -46,6 +46,21 @@ def test_the_last_entries_come_oldest_first(client, door) -> None:
     assert client.shards(STREAM) == [0, 5]
 
 
+def test_a_scan_of_a_stream_goes_through_one_shard_after_the_other(client, door) -> None:
+    """Each from the number asked for, and each entry with its shard's full name; nothing is made."""
+    append(client, door, OTHER, b"x", b"y")
+    append(client, door, SHARD, b"a", b"b")
+    assert [(each.stream, each.data) for each in client.scan(STREAM)] == [
+        (SHARD, b"a"),
+        (SHARD, b"b"),
+        (OTHER, b"x"),
+        (OTHER, b"y"),
+    ]
+    assert [each.data for each in client.scan(STREAM, start=1)] == [b"b", b"y"]
+    assert list(client.scan("none:v1")) == []
+    assert client.streams() == [STREAM]
+
+
 def test_the_last_entries_are_found_behind_a_damage(client, door, tmp_path) -> None:
     """Where numbers are missing at the end, the look goes further back."""
     append(client, door, SHARD, *(b"entry %02d" % number for number in range(20)))

@@ -79,6 +79,15 @@ def test_other_characters_and_lengths_are_refused(name) -> None:
         parse_stream(name)
 
 
+@pytest.mark.parametrize("name", ["log.json:v1", "log.lock:v1", "retention.json:v1", "log.json.damaged:v1"])
+def test_a_namespace_cannot_take_the_place_of_the_logs_own_files(name) -> None:
+    """Their names are refused before anything is made, and only theirs: `log` and `log.app` are namespaces as any."""
+    for parse in (parse_stream, lambda each: parse_shard_stream(f"{each}:shard:0001")):
+        with pytest.raises(InvalidStreamName):
+            parse(name)
+    assert parse_stream("log.app:log.json") == ("log.app", "log.json")
+
+
 def test_a_group_name_is_returned_as_it_is() -> None:
     """1 to 128 characters."""
     assert parse_group("g" * 128) == "g" * 128
@@ -99,6 +108,13 @@ def test_a_number_that_no_shard_has_makes_no_name(shard) -> None:
     """The name would be refused wherever it is used."""
     with pytest.raises(InvalidStreamName, match="invalid shard number"):
         shard_stream_name("events", "v1", shard)
+
+
+@pytest.mark.parametrize("key", [5, b"user123", None])
+def test_a_key_is_text(key) -> None:
+    """Bytes and numbers would have to be spelled as text by somebody, and producers would disagree on how."""
+    with pytest.raises(ValueError, match="must be text"):
+        pick_shard(key, 16)
 
 
 def test_a_key_that_was_no_utf_8_hashes_as_its_bytes() -> None:

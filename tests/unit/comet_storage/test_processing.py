@@ -295,7 +295,7 @@ def test_a_static_assignment_takes_its_share(identity, bench) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": 1.5}, "batch_size"),
         ({"max_retries": -1}, "max_retries"),
-        ({"poll_interval": 0}, "poll_interval"),
+        ({"poll_interval": -0.1}, "poll_interval"),
         ({"poll_interval": "soon"}, "poll_interval"),
         ({"retry_delay": -1}, "retry_delay"),
         ({"retry_delay": float("nan")}, "retry_delay"),
@@ -306,6 +306,7 @@ def test_a_static_assignment_takes_its_share(identity, bench) -> None:
         ({"shards": ["a"]}, "shards"),
         ({"shards": 3}, "shards"),
         ({"dead_letter": "log"}, "dead_letter"),
+        ({"stop": 5}, "stop"),
     ],
 )
 def test_an_option_that_can_mean_nothing_is_an_error(options, named, bench) -> None:
@@ -316,6 +317,14 @@ def test_an_option_that_can_mean_nothing_is_an_error(options, named, bench) -> N
     with pytest.raises(InvalidArgumentError, match="handler"):
         bench.consumer.process(None)
     assert bench.accounting == {"total": 1, "pending": 1}
+
+
+def test_a_loop_without_an_interval_rests_all_the_same(bench) -> None:
+    """Shorter intervals than 10 ms are taken for that: an idle loop does not keep the processor busy."""
+    sleeps: list[float] = []
+    bench.door.sleep = lambda seconds: (sleeps.append(seconds), setattr(bench.door, "now", bench.door.now + seconds))
+    bench.run(lambda _: None, during=1.0, poll_interval=0)
+    assert 50 <= len(sleeps) <= 110
 
 
 def test_every_wrong_option_is_named_at_once(bench) -> None:

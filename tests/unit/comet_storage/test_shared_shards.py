@@ -11,7 +11,10 @@ import pytest
 
 from comet_storage import Client, CometConfig, ConcurrencyConfig, Consumer, LogBusyError
 from comet_storage._format.state_page import CEILING
+from comet_storage._shard.writer import ShardWriter
+from comet_storage.names import parse_shard_stream
 from tests.support.children import PATIENCE_SECONDS, Child
+from tests.support.engine import ManualDoor
 from tests.support.entries import add_reports, judge, make_entry
 from tests.support.live_child import obey
 from tests.support.small_log import (
@@ -172,6 +175,35 @@ def test_segments_begun_while_the_directory_is_listed_are_not_taken_for_gaps(tmp
             found += [message.id.entry_number for message in consumer.read(count=10_000)]
         assert found == list(range(total))
         assert reading.accounting(STREAM_OF_SHARD, GROUP).corrupt == 0
+
+
+def test_a_stopped_process_delays_an_append_by_the_lock_timeout_once(tmp_path) -> None:
+    """A thread that waited for its turn behind another one's wait for the lock waits for the lock that much less."""
+    door = ManualDoor()
+    with (
+        open_small(tmp_path, shared=True) as stopped,
+        Client(tmp_path, small_config(shared=True), _door=door) as client,
+    ):
+        append(stopped, 0)
+        append(client, 1)
+        writer = client.open_writer(parse_shard_stream(SHARD), shared=True)
+        timeout = client.config.concurrency.lock_timeout
+        with stopped.open_writer(parse_shard_stream(SHARD), shared=True).exclusive():
+            for waited in (0.9, 0.0):
+                began = door.now
+                writer._busy = waited > 0
+                door.sleep = lambda seconds, until=began + waited * timeout: end_turn(door, writer, seconds, until)
+                with pytest.raises(LogBusyError):
+                    append(client, 2)
+                assert began + timeout <= door.now < began + 1.1 * timeout
+        assert append(client, 2) == 2
+
+
+def end_turn(door: ManualDoor, writer: ShardWriter, seconds: float, until: float) -> None:
+    """Let time pass, at the end of which another thread's turn is over."""
+    door.now += seconds
+    if door.now >= until:
+        writer._busy = False
 
 
 def test_a_shard_that_an_owner_has_is_busy_for_shared_writers(tmp_path) -> None:
