@@ -6,6 +6,7 @@ alone are in ``tests/unit/comet_storage/test_writer_interruptions.py``.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -32,6 +33,7 @@ pytestmark = [
 TIMES = 30_000 if os.environ.get("COMET_CRASH_FULL") else 1500
 LONGEST_SECONDS = 0.9
 """Below the lock timeout: whoever waits for it has locked itself out."""
+FROZEN_TOGETHER = 200
 SIGNAL_DECADES = (-6.0, -2.5)
 """When a signal comes: evenly over the orders of magnitude between a microsecond and a few milliseconds."""
 
@@ -117,6 +119,9 @@ class Campaign:
                 arm(False)
         except InterruptError as error:
             self.kept.append(error)
+            if len(self.kept) % FROZEN_TOGETHER == 0:
+                # Python would look through all their frames again and again: seconds, as if a lock were waited for.
+                gc.freeze()
         except (ClosedError, AckError):
             # The reopening was interrupted between closing and opening: what is closed says so.
             self.reopen()
@@ -183,6 +188,7 @@ def test_a_handler_that_raises_anywhere_leaves_nothing_locked_torn_or_lost(tmp_p
         assert ledger >= other.allocated_bytes() - 64 * 1024
     campaign.consumer.close()
     campaign.client.close()
+    gc.unfreeze()
     with capsys.disabled():
         print(f"\n{mode}: {len(campaign.kept)} exceptions in {TIMES} calls, {len(held)} entries, none lost")
 
