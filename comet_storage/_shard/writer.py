@@ -216,7 +216,9 @@ class ShardWriter(GrowingShard):
         )
         new = begin_segment(prepared, layout.segment(number), header)
         if not self.file_lock.is_named():
-            # The name was given in a directory that took this one's place meanwhile; nobody would find the segment.
+            # The name was given in a directory that took this one's place meanwhile: whoever has that wants none of it.
+            with contextlib.suppress(OSError):
+                door.unlink(layout.segment(number))
             new.close()
             self.look_for_loss()
             raise ShardLostError(f"the directory of shard {self.name} was moved meanwhile; nothing was stored")
