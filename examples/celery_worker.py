@@ -1,6 +1,6 @@
 """A Celery worker with processes that it forks in advance, and a program that gives it work.
 
-    export COMET_DATA_DIR=./telemetry BROKER_DIR=./broker
+    export COMET_DATA_DIR="$PWD/telemetry" BROKER_DIR="$PWD/broker"
     celery --workdir examples --app celery_worker worker --pool prefork --concurrency 2 &
     python examples/celery_worker.py Ada Grace
 

@@ -1,6 +1,6 @@
 """A Flask service under gunicorn; each worker writes to the same log, in a lane of its own.
 
-    COMET_DATA_DIR=./telemetry gunicorn --workers 4 --chdir examples flask_gunicorn:app
+    COMET_DATA_DIR=./telemetry gunicorn --workers 4 --pythonpath examples flask_gunicorn:app
 
 Works the same with ``--preload``, where the workers inherit the pipeline of the master. `CometSpanProcessor` stores a
 span before the request that it tells of is answered, so a worker that is killed takes none along.
