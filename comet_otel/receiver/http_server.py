@@ -46,6 +46,7 @@ class _Connection(H11Protocol):
         self._body_since = 0.0
         self._last_data = 0.0
         self._body_bytes = 0
+        self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -86,6 +87,15 @@ class _Connection(H11Protocol):
 
     def sweep(self, now: float, config: ReceiverConfig) -> None:
         """End the connection if its client is too slow."""
+        if not self.transport.get_write_buffer_size():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > config.body_timeout:
+            # It does not read its answers. To close the connection would be to wait until it has read them.
+            self.transport.abort()
+            self._limits.metrics.closed("unread_answers")
+            return
         if not self.is_in_request():
             # An idle connection, which has had its answer and sent nothing since, has a timer of its own.
             if self.timeout_keep_alive_task is None and now - self._quiet_since > config.header_timeout:
@@ -128,6 +138,21 @@ class _Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
 
 
+class _TlsListener(socket.socket):
+    """A socket that listens, and tells of each connection before its handshake: nobody else does until that is over."""
+
+    def __init__(self, listener: socket.socket, server: HttpServer) -> None:
+        super().__init__(fileno=listener.detach())
+        self.settimeout(0)
+        self._limits = server
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and make room for it."""
+        connection, address = super().accept()
+        self._limits.admit_handshake(connection)
+        return connection, address
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server on sockets that listen already, with connections of ours."""
 
@@ -148,7 +173,11 @@ class _Server(uvicorn.Server):
         timeout = self._limits.config.header_timeout if self._context else None
         self.servers = [
             await loop.create_server(
-                connection, sock=listener, ssl=self._context, backlog=BACKLOG, ssl_handshake_timeout=timeout
+                connection,
+                sock=_TlsListener(listener, self._limits) if self._context else listener,
+                ssl=self._context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=timeout,
             )
             for listener in sockets or []
         ]
@@ -168,13 +197,14 @@ class HttpServer:
         self.config = config
         self.metrics = metrics
         self.waiting: dict[_Connection, None] = {}
+        self._handshakes: dict[int, socket.socket] = {}
         self._app = app
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         metrics.watch("comet_receiver_http_connections", "HTTP connections that are open.", self._open_connections)
 
     async def start(self, sockets: list[socket.socket], context: ssl.SSLContext | None) -> None:
-        """Begin to accept connections."""
+        """Begin to accept connections on sockets that listen; with TLS, they are taken over."""
         settings = uvicorn.Config(
             self._app,
             http=H11Protocol,
@@ -183,6 +213,7 @@ class HttpServer:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nobody asks where a request comes from
             h11_max_incomplete_event_size=self.config.max_header_bytes,
             # uvicorn hands it to the event loop, which takes any number of seconds.
             timeout_keep_alive=self.config.keep_alive_timeout,  # type: ignore[arg-type]
@@ -210,6 +241,8 @@ class HttpServer:
 
     def admit(self, connection: _Connection) -> None:
         """Take a connection in; where there are too many, the one that has been quiet for longest goes."""
+        if self._handshakes:
+            self._handshakes.pop(connection.transport.get_extra_info("socket").fileno(), None)
         if self._open_connections() > self.config.max_connections:
             oldest = next(iter(self.waiting), None)
             (connection if oldest is None else oldest).end("too_many")
@@ -217,6 +250,23 @@ class HttpServer:
                 return
             self.waiting.pop(oldest)
         self.waiting[connection] = None
+
+    def admit_handshake(self, connection: socket.socket) -> None:
+        """Take in a connection whose TLS handshake begins; where there are too many, the oldest of these ends.
+
+        They may have what no other connection has, and a quarter of all places in any case.
+        """
+        most = self.config.max_connections
+        if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
+            # Those that came to nothing have been closed, and nobody told.
+            self._handshakes = {number: found for number, found in self._handshakes.items() if found.fileno() >= 0}
+            if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
+                oldest = self._handshakes.pop(next(iter(self._handshakes)))
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+                self.metrics.closed("too_many")
+        self._handshakes.pop(connection.fileno(), None)
+        self._handshakes[connection.fileno()] = connection
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else len(self._server.server_state.connections)

@@ -17,13 +17,16 @@ from comet_otel.wire import MalformedError, split_request, walk
 from comet_otel.wire.fields import LENGTH_DELIMITED
 from comet_otel.wire.levels import LEVELS
 
-__all__ = ["Entries", "Preparer", "Request"]
+__all__ = ["LARGE_BYTES", "LARGE_COPIES", "Entries", "Preparer", "Request"]
 
-FIELDS_MAX: Final = 1_000_000
+FIELDS_MAX: Final = 500_000
 """Resources, scopes and items that a request may have which has to be split; each becomes an object on the way."""
 
 LARGE_BYTES: Final = 8 * 1024 * 1024
 """Bodies over this size are worked on one at a time."""
+
+LARGE_COPIES: Final = 3
+"""Times its own size that a large body takes in memory, while it is received, cut and stored."""
 
 JSON_COPIES: Final = 10
 """Times its own size that a JSON body takes in memory, as a tree."""
@@ -144,22 +147,25 @@ class Preparer:
             if payload.count(b"{") + payload.count(b"[") > JSON_OBJECTS_MAX:
                 raise TooLargeError(f"a JSON body may have at most {JSON_OBJECTS_MAX} objects and arrays")
             payload = transcode(request.signal, payload)
-        else:
-            check(request.signal, payload)
         if not payload:
             return Entries(key=key)
-        if len(payload) <= self._entry_bytes_max:
-            return Entries([payload], key=key)
-        return self._split(request.signal, payload, key)
+        if len(payload) > self._entry_bytes_max:
+            return self._split(request, payload, key)
+        if not request.is_json:
+            check(request.signal, payload)
+        return Entries([payload], key=key)
 
-    def _split(self, signal: Signal, payload: bytes, key: tuple[Signal, str, bytes] | None) -> Entries:
+    def _split(self, request: Request, payload: bytes, key: tuple[Signal, str, bytes] | None) -> Entries:
         try:
-            _count_fields(payload, 0, len(payload), LEVELS[signal], FIELDS_MAX)
-            parts = split_request(payload, signal, self._entry_bytes_max)
+            _count_fields(payload, 0, len(payload), LEVELS[request.signal], FIELDS_MAX)
+            parts = split_request(payload, request.signal, self._entry_bytes_max)
         except MalformedError as error:
             raise UndecodableError(f"the body is no request: {error}") from None
         found = Entries(key=key)
         for part in parts:
+            # One after the other, since checking takes as much memory again as what is checked.
+            if not request.is_json:
+                check(request.signal, part.payload)
             # What cannot be cut is stored all the same, where the log takes it: some receivers take it too.
             if len(part.payload) <= self._item_bytes_max:
                 found.payloads.append(part.payload)
@@ -195,6 +201,6 @@ def _count_fields(data: bytes, start: int, end: int, levels: tuple[frozenset[int
             value, position, number = field_.value_start, field_.end, field_.number
             if field_.wire_type != LENGTH_DELIMITED:
                 continue
-        if levels and number in levels[0] and position <= end:
+        if number in levels[0] and len(levels) > 1 and position <= end:
             left = _count_fields(data, value, position, levels[1:], left)
     return left
