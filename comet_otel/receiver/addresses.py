@@ -77,6 +77,13 @@ def listen(address: Address, *, backlog: int, socket_mode: int) -> list[socket.s
     Raises:
         OSError: it is taken, cannot be resolved, or this user may not.
     """
+    try:
+        return _listen(address, backlog, socket_mode)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from error
+
+
+def _listen(address: Address, backlog: int, socket_mode: int) -> list[socket.socket]:
     if address.path is not None:
         return [_listen_at_path(address.path, backlog, socket_mode)]
     sockets: list[socket.socket] = []

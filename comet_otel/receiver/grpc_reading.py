@@ -8,9 +8,7 @@ memory; then a few go on, the oldest, and the others are told to come back.
 from __future__ import annotations
 
 import asyncio
-import os
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
@@ -18,8 +16,9 @@ import grpc.aio
 from comet_otel.receiver.allowance import Allowance
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.errors import OverloadedError, ReceiverError, TooSlowError
+from comet_otel.receiver.memory import ResidentMemory
 
-__all__ = ["Reading", "ResidentMemory"]
+__all__ = ["Reading"]
 
 QUICK_READS: Final = 64
 QUICK_SECONDS: Final = 0.05
@@ -35,30 +34,6 @@ BODY_TIMEOUTS: Final = 6
 """A whole message may take so many times what the next piece of a body may take."""
 
 LOOK_SECONDS: Final = 0.05
-
-
-class ResidentMemory:
-    """What this process has in memory beside files, as far as the system tells.
-
-    Args:
-        most: bytes more than at the beginning from which on memory is short.
-    """
-
-    def __init__(self, most: int, *, path: Path = Path("/proc/self/statm")) -> None:
-        self._path = path
-        self._limit = (self._bytes() or 0) + most
-
-    def is_short(self) -> bool:
-        """Say whether there is too little; always where the system does not tell."""
-        found = self._bytes()
-        return found is None or found > self._limit
-
-    def _bytes(self) -> int | None:
-        try:
-            fields = self._path.read_bytes().split()
-        except OSError:
-            return None
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Reading:

@@ -16,8 +16,9 @@ from comet_otel.receiver import answers
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import OverloadedError, ReceiverError, UndecodableError
-from comet_otel.receiver.grpc_reading import Reading, ResidentMemory
+from comet_otel.receiver.grpc_reading import Reading
 from comet_otel.receiver.intake import Intake
+from comet_otel.receiver.memory import ResidentMemory
 from comet_otel.receiver.preparing import Request
 from comet_otel.streams import ROUTES, Signal
 

@@ -51,12 +51,25 @@ class _DisconnectedError(Exception):
     """The client went before its body was complete."""
 
 
+def _plain_path(path: str) -> str:
+    """Return one of the paths that are known, if this is another way to write it.
+
+    Clients that join an endpoint and a path put a slash too many between or behind them; what goes through a proxy may
+    have the server's name in front (RFC 9112, 3.2.2).
+    """
+    if path in _SIGNALS or path in _PAGES:
+        return path
+    if path.startswith(("http://", "https://")):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
 class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path = _plain_path(scope["path"])
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.media_type = self._header(b"content-type").partition(";")[0].strip().lower()
         self.signal: Signal | None = _SIGNALS.get(self.path)

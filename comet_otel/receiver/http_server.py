@@ -22,6 +22,7 @@ from comet_otel.receiver import answers
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.errors import ReceiverError, TooSlowError, UndecodableError
 from comet_otel.receiver.http_app import HttpApp
+from comet_otel.receiver.memory import give_memory_back
 from comet_otel.receiver.metrics import ReceiverMetrics
 
 __all__ = ["BACKLOG", "HttpServer"]
@@ -30,6 +31,15 @@ BACKLOG: Final = 1024
 SWEEP_SECONDS: Final = 1.0
 BODY_RATE_MIN: Final = 16 * 1024
 """Bytes a second that a body must come with, beyond the first `body_timeout` seconds."""
+
+GRACE_SECONDS_MIN: Final = 0.1
+
+TLS_CONNECTION_BYTES: Final = 256 * 1024
+TLS_CONNECTIONS_MIN: Final = 64
+"""Each TLS connection has a buffer of that size; together they may have half as much as the bytes in flight."""
+
+CROWD: Final = 100
+"""When so many connections have gone, so does the memory that they took."""
 
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.setLevel(logging.CRITICAL)  # what a stranger's bytes look like is counted, and is no news
@@ -198,6 +208,8 @@ class HttpServer:
         self.metrics = metrics
         self.waiting: dict[_Connection, None] = {}
         self._handshakes: dict[int, socket.socket] = {}
+        self._max_connections = config.max_connections
+        self._peak = 0
         self._app = app
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -218,6 +230,9 @@ class HttpServer:
             # uvicorn hands it to the event loop, which takes any number of seconds.
             timeout_keep_alive=self.config.keep_alive_timeout,  # type: ignore[arg-type]
         )
+        if context is not None:
+            affordable = self.config.max_bytes_in_flight // 2 // TLS_CONNECTION_BYTES
+            self._max_connections = min(self._max_connections, max(TLS_CONNECTIONS_MIN, affordable))
         self._server = _Server(settings, self, context)
         self._tasks = [
             asyncio.create_task(self._server.serve(sockets)),
@@ -232,7 +247,8 @@ class HttpServer:
         """Accept no more, and give requests that are being answered so many seconds."""
         if self._server is None:
             return
-        self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]  # given to asyncio.wait_for
+        # Given to asyncio.wait_for, which calls 0 seconds too few even where there is nothing to wait for.
+        self._server.config.timeout_graceful_shutdown = max(grace, GRACE_SECONDS_MIN)  # type: ignore[assignment]
         self._server.should_exit = True
         self._tasks[1].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -243,7 +259,7 @@ class HttpServer:
         """Take a connection in; where there are too many, the one that has been quiet for longest goes."""
         if self._handshakes:
             self._handshakes.pop(connection.transport.get_extra_info("socket").fileno(), None)
-        if self._open_connections() > self.config.max_connections:
+        if self._open_connections() > self._max_connections:
             oldest = next(iter(self.waiting), None)
             (connection if oldest is None else oldest).end("too_many")
             if oldest is None:
@@ -256,10 +272,9 @@ class HttpServer:
 
         They may have what no other connection has, and a quarter of all places in any case.
         """
-        most = self.config.max_connections
+        most = self._max_connections
         if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
-            # Those that came to nothing have been closed, and nobody told.
-            self._handshakes = {number: found for number, found in self._handshakes.items() if found.fileno() >= 0}
+            self._forget_closed_handshakes()
             if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
                 oldest = self._handshakes.pop(next(iter(self._handshakes)))
                 with contextlib.suppress(OSError):
@@ -267,6 +282,18 @@ class HttpServer:
                 self.metrics.closed("too_many")
         self._handshakes.pop(connection.fileno(), None)
         self._handshakes[connection.fileno()] = connection
+
+    def _forget_closed_handshakes(self) -> None:
+        # Those that came to nothing have been closed, and nobody told.
+        self._handshakes = {number: found for number, found in self._handshakes.items() if found.fileno() >= 0}
+
+    def _after_a_crowd(self) -> None:
+        self._forget_closed_handshakes()
+        count = self._open_connections() + len(self._handshakes)
+        if self._peak - count >= CROWD:
+            self._peak = count
+            give_memory_back()
+        self._peak = max(self._peak, count)
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else len(self._server.server_state.connections)
@@ -276,6 +303,7 @@ class HttpServer:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = loop.time()
+            self._after_a_crowd()
             for connection in list(server.server_state.connections):
                 if isinstance(connection, _Connection):
                     connection.sweep(now, self.config)

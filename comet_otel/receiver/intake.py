@@ -43,6 +43,7 @@ class Intake:
             client,
             Preparer(
                 max_body_bytes=config.max_body_bytes,
+                json_bytes_max=config.max_bytes_in_flight,
                 entry_bytes_max=entry_bytes_max(settings),
                 item_bytes_max=settings.storage.max_entry_bytes,
                 duplicates=duplicates,
