@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from comet_otel.receiver import OTLPReceiver, ReceiverConfig
 from comet_otel.receiver.grpc_server import GrpcServer
-from comet_storage import ConfigError
+from comet_storage import Client, ConfigError
 from demo.processes import wait_until
 from tests.support.otlp_requests import PROTOBUF, TRACES_METHOD, ask, port_of, post, trace_request
 
@@ -213,7 +213,7 @@ def test_both_protocols_are_served_at_unix_sockets(start, tmp_path) -> None:
 
 
 def test_nobody_can_connect_to_a_socket_before_it_has_its_mode(start, tmp_path, monkeypatch) -> None:
-    """gRPC makes its socket with the mode of any new file: until that is set, it is where nobody else can get at it."""
+    """GRPC makes its socket with the mode of any new file: until that is set, it is where nobody else can get at it."""
     path = tmp_path / "grpc.sock"
     made: list[tuple[int, bool]] = []
     listen = GrpcServer.start
@@ -281,6 +281,18 @@ def test_a_place_that_is_taken_is_not_taken_away(start, tmp_path) -> None:
         assert (settings["grpc_endpoint"] or settings["http_endpoint"]).removeprefix("unix:") in str(failed.value)
     assert grpc_code(first.grpc) is grpc.StatusCode.OK
     assert path.exists()
+
+
+def test_several_receivers_share_a_log(start, tmp_path) -> None:
+    """Each has ports of its own, and all that they acknowledge is in the one log."""
+    node = start()
+    with Client(node.client.data_dir) as client, OTLPReceiver(client, "127.0.0.1:0", "127.0.0.1:0") as other:
+        assert other.grpc_endpoint is not None
+        assert other.http_endpoint is not None
+        assert grpc_code(other.grpc_endpoint) is grpc_code(node.grpc) is grpc.StatusCode.OK
+        assert post(other.http_endpoint, "/v1/traces", trace_request()).status == 200
+        assert post(node.http, "/v1/traces", trace_request()).status == 200
+    assert len(node.stored()) == 4
 
 
 def test_a_file_that_is_no_socket_is_left_alone(start, tmp_path) -> None:

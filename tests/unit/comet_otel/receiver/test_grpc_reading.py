@@ -50,7 +50,7 @@ async def waiting_calls(reading: Reading, count: int) -> tuple[list[Call], list[
     calls = [Call() for _ in range(count)]
     tasks = [asyncio.create_task(answer(reading.message(call))) for call in calls]
     await asyncio.sleep(0)
-    while reading._quick.taken:
+    while reading._quick.taken:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.01)
     return calls, tasks
 
@@ -103,7 +103,7 @@ def test_when_memory_becomes_short_the_oldest_go_on() -> None:
         reading = Reading(CONFIG, memory)
         calls, tasks = await waiting_calls(reading, 10)
         memory.short = True
-        while len(reading._slow) > PLACES:
+        while len(reading._slow) > PLACES:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
         for call in calls:
             call.message.set_result(b"x")
