@@ -2,6 +2,9 @@
 
 The clients are processes of their own that send prepared bytes. Two ratios are printed: of requests a second, and of
 the servers' processor time per request; on a machine that is busy with other things only the second one means much.
+
+Where the difference comes from is shown by a receiver that does everything but check and store what it gets, and by the
+time that checking, compressing and appending take, one after the other, in a process of their own.
 """
 
 from __future__ import annotations
@@ -9,28 +12,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import grpc.aio
 import uvicorn
+import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from benchmarks.measure import scratch_directory, table
+from comet_otel.receiver import OTLPReceiver
+from comet_otel.receiver.storing import Stored, Storing
+from comet_otel.receiver.wellformed import check
+from comet_otel.streams import Signal
+from comet_storage import Client, CometConfig, CompressionConfig
 from demo.processes import free_port, listens, wait_until
 
 SPANS = 512
 CLIENTS = 3
 ROUNDS = 7
 ROUND_SECONDS = 2.0
+STEP_ROUNDS = 500
 BOUND = 0.8
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 HOST = "127.0.0.1"
@@ -39,27 +51,33 @@ HOST = "127.0.0.1"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("role", nargs="?", choices=["discard-http", "discard-grpc", "http", "grpc"])
-    parser.add_argument("port", nargs="?", type=int)
+    parser.add_argument("role", nargs="?", choices=["discard-http", "discard-grpc", "answer", "http", "grpc"])
+    parser.add_argument("port", nargs="*", type=int)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     if arguments.role is None:
         _compare(arguments.rounds)
+        _show_steps()
+    elif arguments.role == "answer":
+        _answer(*arguments.port)
     elif arguments.role == "discard-http":
-        _discard_http(arguments.port)
+        _discard_http(*arguments.port)
     elif arguments.role == "discard-grpc":
-        asyncio.run(_discard_grpc(arguments.port))
+        asyncio.run(_discard_grpc(*arguments.port))
     else:
-        print((_send_by_http if arguments.role == "http" else _send_by_grpc)(arguments.port))
+        print((_send_by_http if arguments.role == "http" else _send_by_grpc)(*arguments.port))
 
 
 def _compare(rounds: int) -> None:
     with scratch_directory() as directory, ExitStack() as stack:
-        ports = {name: free_port() for name in ("discard-http", "discard-grpc", "http", "grpc")}
+        kinds = ("", "answer-", "discard-")
+        ports = {f"{kind}{protocol}": free_port() for kind in kinds for protocol in ("http", "grpc")}
         ours = ["comet_otel.receiver", "--data-dir", str(directory / "log")]
         ours += ["--http-endpoint", f"{HOST}:{ports['http']}", "--grpc-endpoint", f"{HOST}:{ports['grpc']}"]
         receiver = stack.enter_context(_server(ours, ports["http"]))
-        pids = {"http": receiver, "grpc": receiver}
+        both = [str(ports["answer-http"]), str(ports["answer-grpc"])]
+        answering = stack.enter_context(_server(["benchmarks.receiver", "answer", *both], ports["answer-http"]))
+        pids = {"http": receiver, "grpc": receiver, "answer-http": answering, "answer-grpc": answering}
         for name in ("discard-http", "discard-grpc"):
             pids[name] = stack.enter_context(_server(["benchmarks.receiver", name, str(ports[name])], ports[name]))
         rates: dict[str, list[float]] = {name: [] for name in ports}
@@ -67,7 +85,7 @@ def _compare(rounds: int) -> None:
         for _ in range(rounds):
             for name, port in ports.items():
                 before = _processor_seconds(pids[name])
-                requests = _run_clients(name.removeprefix("discard-"), port)
+                requests = _run_clients(name.rpartition("-")[2], port)
                 rates[name].append(requests / ROUND_SECONDS)
                 costs[name].append((_processor_seconds(pids[name]) - before) / max(1, requests) * 1e6)
     rows = []
@@ -75,13 +93,48 @@ def _compare(rounds: int) -> None:
         rate = statistics.median(a / b for a, b in zip(rates[name], rates[f"discard-{name}"], strict=True))
         cost = statistics.median(b / a for a, b in zip(costs[name], costs[f"discard-{name}"], strict=True))
         kept = "[green]kept[/]" if rate >= BOUND else "[red]missed[/]"
-        figures = [statistics.median(values[key]) for values in (rates, costs) for key in (name, f"discard-{name}")]
+        figures = [statistics.median(found[f"{kind}{name}"]) for found in (rates, costs) for kind in kinds]
         rows.append([name, *(f"{figure:,.0f}" for figure in figures), f"{rate:.2f}", f"{BOUND} {kept}", f"{cost:.2f}"])
     table(
         f"Requests of {SPANS} spans, {len(_request()):,} bytes; {CLIENTS} clients; {rounds} interleaved rounds",
-        ["", "stored/s", "discarded/s", "us each", "us discarding", "ratio", "bound", "ratio of us"],
+        ["", "stored/s", "answered", "discarded", "us each", "us answering", "discarding", "ratio", "bound", "of us"],
         rows,
     )
+
+
+def _show_steps() -> None:
+    body = _request()
+    compressor = zstandard.ZstdCompressor(level=CompressionConfig().level)
+    with scratch_directory() as directory, ExitStack() as stack:
+        plain = CometConfig(compression=CompressionConfig(codec="none"))
+        lanes = [
+            stack.enter_context(Client(directory / name, config)).lanes("traces:v1")
+            for name, config in (("plain", plain), ("compressed", None))
+        ]
+        steps: dict[str, Callable[[], Any]] = {
+            "check that it is a request": lambda: check(Signal.TRACES, body),
+            "compress it": lambda: compressor.compress(body),
+            "append it without compression": lambda: lanes[0].append([body]),
+            "append it": lambda: lanes[1].append([body]),
+        }
+        found: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(STEP_ROUNDS):
+            for name, step in steps.items():
+                begin = time.perf_counter_ns()
+                step()
+                found[name].append((time.perf_counter_ns() - begin) / 1e3)
+    rows = [[name, f"{min(times):,.0f}", f"{statistics.median(times):,.0f}"] for name, times in found.items()]
+    table("What a request costs besides, in microseconds of one thread", ["", "best", "median"], rows)
+
+
+def _answer(http_port: int, grpc_port: int) -> None:
+    """Serve as the receiver does, and store nothing."""
+    with scratch_directory() as directory, Client(directory) as client:
+        receiver = OTLPReceiver(client, f"{HOST}:{grpc_port}", f"{HOST}:{http_port}")
+        with mock.patch.object(Storing, "store", lambda _, _signal, requests: [Stored(entries=1)] * len(requests)):
+            receiver.start()
+            signal.sigwait({signal.SIGTERM})
+        receiver.stop()
 
 
 @contextmanager

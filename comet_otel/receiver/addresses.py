@@ -8,11 +8,13 @@ import ipaddress
 import os
 import socket
 import stat
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Address", "listen", "parse_address", "remove_socket_file"]
+__all__ = ["Address", "listen", "out_of_sight", "parse_address", "remove_socket_file"]
 
 _PORT_MAX: Final = 65535
 _PROBE_SECONDS: Final = 1.0
@@ -75,6 +77,13 @@ def listen(address: Address, *, backlog: int, socket_mode: int) -> list[socket.s
     Raises:
         OSError: it is taken, cannot be resolved, or this user may not.
     """
+    try:
+        return _listen(address, backlog, socket_mode)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from error
+
+
+def _listen(address: Address, backlog: int, socket_mode: int) -> list[socket.socket]:
     if address.path is not None:
         return [_listen_at_path(address.path, backlog, socket_mode)]
     sockets: list[socket.socket] = []
@@ -111,6 +120,22 @@ def _listen_at_path(path: Path, backlog: int, mode: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+@contextlib.contextmanager
+def out_of_sight(path: Path, mode: int) -> Iterator[Path]:
+    """Yield a path that nobody else can reach; the socket that is made there then gets its mode, and its place.
+
+    For libraries that make a socket with whatever mode the process gives to new files, for all to connect to.
+
+    Raises:
+        OSError: something has come to be at ``path`` in the meantime, or the directory cannot be written to.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        hidden = Path(folder) / "s"
+        yield hidden
+        hidden.chmod(mode)
+        path.hardlink_to(hidden)  # which does not replace anything, as a rename would
 
 
 def remove_socket_file(path: Path) -> None:

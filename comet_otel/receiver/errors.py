@@ -54,6 +54,11 @@ class ReceiverError(Exception):
     grpc_code: ClassVar[int] = 13
     retry_after: ClassVar[float | None] = None
 
+    def detached(self) -> ReceiverError:
+        """Return the error without the frames that it came through: they hold the body, as long as they are held."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
 
 class UndecodableError(ReceiverError):
     """The body is not the message that its headers say. Sending the same bytes again cannot help."""

@@ -15,6 +15,7 @@ from comet_otel.receiver.duplicates import REQUEST_ID_HEADER
 from comet_otel.receiver.errors import (
     HeadersTooLargeError,
     MethodNotAllowedError,
+    OverloadedError,
     ReceiverError,
     TooLargeError,
     UnauthenticatedError,
@@ -50,12 +51,25 @@ class _DisconnectedError(Exception):
     """The client went before its body was complete."""
 
 
+def _plain_path(path: str) -> str:
+    """Return one of the paths that are known, if this is another way to write it.
+
+    Clients that join an endpoint and a path put a slash too many between or behind them; what goes through a proxy may
+    have the server's name in front (RFC 9112, 3.2.2).
+    """
+    if path in _SIGNALS or path in _PAGES:
+        return path
+    if path.startswith(("http://", "https://")):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
 class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path = _plain_path(scope["path"])
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.media_type = self._header(b"content-type").partition(";")[0].strip().lower()
         self.signal: Signal | None = _SIGNALS.get(self.path)
@@ -166,6 +180,18 @@ class _Charge:
             await self._memory.take(size - reserved)
             self._request.charged += size - reserved
 
+    def complete(self, size: int) -> None:
+        """Have so many bytes charged in all for the body that is there now.
+
+        Raises:
+            OverloadedError: there are not so many.
+        """
+        more = size - self._request.charged
+        if more > 0:
+            if not self._memory.try_take(more):
+                raise OverloadedError("too many bytes in flight at once; try again later")
+            self._request.charged += more
+
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(YIELD_AFTER_SECONDS, self._look)
 
@@ -198,6 +224,7 @@ class HttpApp:
                 else:
                     await self._export(exchange)
             except ReceiverError as error:
+                error.detached()
                 self._intake.metrics.answered("http", exchange.signal, error, 0, None)
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(exchange.drain(self._intake.config.max_body_bytes), DRAIN_SECONDS)
@@ -241,7 +268,7 @@ class HttpApp:
             raise TooLargeError(too_large)
         with contextlib.ExitStack() as stack:
             charge = stack.enter_context(_Charge(self._intake.memory, request))
-            await charge.reserve(exchange.content_length)
+            await charge.reserve(self._intake.memory_needed(exchange.content_length))
             piece = await exchange.next_piece()
             await charge.use(len(piece))
             if exchange.body_complete and len(piece) <= most:
@@ -254,8 +281,9 @@ class HttpApp:
                     raise TooLargeError(too_large)
                 await charge.use(len(piece))
                 pieces.write(piece)
-        if pieces.tell() > most:
-            raise TooLargeError(too_large)
+            if pieces.tell() > most:
+                raise TooLargeError(too_large)
+            charge.complete(self._intake.memory_needed(pieces.tell()))
         return pieces.getvalue()
 
     async def _page(self, exchange: _Exchange) -> None:

@@ -22,6 +22,7 @@ from comet_otel.receiver import answers
 from comet_otel.receiver.config import ReceiverConfig
 from comet_otel.receiver.errors import ReceiverError, TooSlowError, UndecodableError
 from comet_otel.receiver.http_app import HttpApp
+from comet_otel.receiver.memory import give_memory_back
 from comet_otel.receiver.metrics import ReceiverMetrics
 
 __all__ = ["BACKLOG", "HttpServer"]
@@ -30,6 +31,15 @@ BACKLOG: Final = 1024
 SWEEP_SECONDS: Final = 1.0
 BODY_RATE_MIN: Final = 16 * 1024
 """Bytes a second that a body must come with, beyond the first `body_timeout` seconds."""
+
+GRACE_SECONDS_MIN: Final = 0.1
+
+TLS_CONNECTION_BYTES: Final = 256 * 1024
+TLS_CONNECTIONS_MIN: Final = 64
+"""Each TLS connection has a buffer of that size; together they may have half as much as the bytes in flight."""
+
+CROWD: Final = 100
+"""When so many connections have gone, so does the memory that they took."""
 
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.setLevel(logging.CRITICAL)  # what a stranger's bytes look like is counted, and is no news
@@ -46,6 +56,7 @@ class _Connection(H11Protocol):
         self._body_since = 0.0
         self._last_data = 0.0
         self._body_bytes = 0
+        self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -86,6 +97,15 @@ class _Connection(H11Protocol):
 
     def sweep(self, now: float, config: ReceiverConfig) -> None:
         """End the connection if its client is too slow."""
+        if not self.transport.get_write_buffer_size():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > config.body_timeout:
+            # It does not read its answers. To close the connection would be to wait until it has read them.
+            self.transport.abort()
+            self._limits.metrics.closed("unread_answers")
+            return
         if not self.is_in_request():
             # An idle connection, which has had its answer and sent nothing since, has a timer of its own.
             if self.timeout_keep_alive_task is None and now - self._quiet_since > config.header_timeout:
@@ -128,6 +148,21 @@ class _Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
 
 
+class _TlsListener(socket.socket):
+    """A socket that listens, and tells of each connection before its handshake: nobody else does until that is over."""
+
+    def __init__(self, listener: socket.socket, server: HttpServer) -> None:
+        super().__init__(fileno=listener.detach())
+        self.settimeout(0)
+        self._limits = server
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and make room for it."""
+        connection, address = super().accept()
+        self._limits.admit_handshake(connection)
+        return connection, address
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server on sockets that listen already, with connections of ours."""
 
@@ -148,7 +183,11 @@ class _Server(uvicorn.Server):
         timeout = self._limits.config.header_timeout if self._context else None
         self.servers = [
             await loop.create_server(
-                connection, sock=listener, ssl=self._context, backlog=BACKLOG, ssl_handshake_timeout=timeout
+                connection,
+                sock=_TlsListener(listener, self._limits) if self._context else listener,
+                ssl=self._context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=timeout,
             )
             for listener in sockets or []
         ]
@@ -168,13 +207,16 @@ class HttpServer:
         self.config = config
         self.metrics = metrics
         self.waiting: dict[_Connection, None] = {}
+        self._handshakes: dict[int, socket.socket] = {}
+        self._max_connections = config.max_connections
+        self._peak = 0
         self._app = app
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         metrics.watch("comet_receiver_http_connections", "HTTP connections that are open.", self._open_connections)
 
     async def start(self, sockets: list[socket.socket], context: ssl.SSLContext | None) -> None:
-        """Begin to accept connections."""
+        """Begin to accept connections on sockets that listen; with TLS, they are taken over."""
         settings = uvicorn.Config(
             self._app,
             http=H11Protocol,
@@ -183,10 +225,14 @@ class HttpServer:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nobody asks where a request comes from
             h11_max_incomplete_event_size=self.config.max_header_bytes,
             # uvicorn hands it to the event loop, which takes any number of seconds.
             timeout_keep_alive=self.config.keep_alive_timeout,  # type: ignore[arg-type]
         )
+        if context is not None:
+            affordable = self.config.max_bytes_in_flight // 2 // TLS_CONNECTION_BYTES
+            self._max_connections = min(self._max_connections, max(TLS_CONNECTIONS_MIN, affordable))
         self._server = _Server(settings, self, context)
         self._tasks = [
             asyncio.create_task(self._server.serve(sockets)),
@@ -201,7 +247,8 @@ class HttpServer:
         """Accept no more, and give requests that are being answered so many seconds."""
         if self._server is None:
             return
-        self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]  # given to asyncio.wait_for
+        # Given to asyncio.wait_for, which calls 0 seconds too few even where there is nothing to wait for.
+        self._server.config.timeout_graceful_shutdown = max(grace, GRACE_SECONDS_MIN)  # type: ignore[assignment]
         self._server.should_exit = True
         self._tasks[1].cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -210,13 +257,43 @@ class HttpServer:
 
     def admit(self, connection: _Connection) -> None:
         """Take a connection in; where there are too many, the one that has been quiet for longest goes."""
-        if self._open_connections() > self.config.max_connections:
+        if self._handshakes:
+            self._handshakes.pop(connection.transport.get_extra_info("socket").fileno(), None)
+        if self._open_connections() > self._max_connections:
             oldest = next(iter(self.waiting), None)
             (connection if oldest is None else oldest).end("too_many")
             if oldest is None:
                 return
             self.waiting.pop(oldest)
         self.waiting[connection] = None
+
+    def admit_handshake(self, connection: socket.socket) -> None:
+        """Take in a connection whose TLS handshake begins; where there are too many, the oldest of these ends.
+
+        They may have what no other connection has, and a quarter of all places in any case.
+        """
+        most = self._max_connections
+        if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
+            self._forget_closed_handshakes()
+            if len(self._handshakes) >= max(1, most // 4, most - self._open_connections()):
+                oldest = self._handshakes.pop(next(iter(self._handshakes)))
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+                self.metrics.closed("too_many")
+        self._handshakes.pop(connection.fileno(), None)
+        self._handshakes[connection.fileno()] = connection
+
+    def _forget_closed_handshakes(self) -> None:
+        # Those that came to nothing have been closed, and nobody told.
+        self._handshakes = {number: found for number, found in self._handshakes.items() if found.fileno() >= 0}
+
+    def _after_a_crowd(self) -> None:
+        self._forget_closed_handshakes()
+        count = self._open_connections() + len(self._handshakes)
+        if self._peak - count >= CROWD:
+            self._peak = count
+            give_memory_back()
+        self._peak = max(self._peak, count)
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else len(self._server.server_state.connections)
@@ -226,6 +303,7 @@ class HttpServer:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = loop.time()
+            self._after_a_crowd()
             for connection in list(server.server_state.connections):
                 if isinstance(connection, _Connection):
                     connection.sweep(now, self.config)

@@ -12,7 +12,7 @@ from comet_otel.receiver.duplicates import Duplicates
 from comet_otel.receiver.errors import ReceiverError
 from comet_otel.receiver.grouping import Grouping
 from comet_otel.receiver.metrics import ReceiverMetrics
-from comet_otel.receiver.preparing import Preparer, Request
+from comet_otel.receiver.preparing import LARGE_BYTES, LARGE_COPIES, Preparer, Request
 from comet_otel.receiver.storing import Stored, Storing, entry_bytes_max
 from comet_otel.receiver.tokens import Tokens
 from comet_storage import Client, CometError
@@ -43,6 +43,7 @@ class Intake:
             client,
             Preparer(
                 max_body_bytes=config.max_body_bytes,
+                json_bytes_max=config.max_bytes_in_flight,
                 entry_bytes_max=entry_bytes_max(settings),
                 item_bytes_max=settings.storage.max_entry_bytes,
                 duplicates=duplicates,
@@ -78,6 +79,10 @@ class Intake:
         if self._tokens is not None:
             self._tokens.check(authorization)
 
+    def memory_needed(self, size: int) -> int:
+        """Return what a body of a size is charged of the bytes in flight: a large one more than it has."""
+        return size if size <= LARGE_BYTES else min(LARGE_COPIES * size, self.config.max_bytes_in_flight)
+
     @contextlib.contextmanager
     def arrival(self) -> Iterator[None]:
         """Count, while entered, a request whose body is on its way, so that small complete ones wait for it."""
@@ -97,7 +102,7 @@ class Intake:
             await self._requests.take(1)
         except ReceiverError as error:
             self.memory.give(request.charged)
-            answer = error
+            answer = error.detached()
         except BaseException:
             self.memory.give(request.charged)
             raise
@@ -129,5 +134,6 @@ class Intake:
         return self.broken is None and self._client.health().writable
 
     def _release(self, request: Request) -> None:
+        request.body = b""  # whoever still holds the request is not to hold what is not counted any more
         self._requests.give(1)
         self.memory.give(request.charged)

@@ -31,7 +31,7 @@ from comet_otel.receiver._json_values import RefusedError, RepeatedKeys, wrong_t
 from comet_otel.receiver.errors import UndecodableError
 from comet_otel.streams import Signal
 
-__all__ = ["DEPTH_MAX", "transcode"]
+__all__ = ["DEPTH_MAX", "memory_needed", "transcode"]
 
 DEPTH_MAX: Final = 100
 """Messages inside each other, below the request; readers of protobuf's wire format take no more."""
@@ -125,6 +125,11 @@ def _exclusive(encode_all: Encode, oneofs: list[frozenset[str]]) -> Encode:
     return encode
 
 
+_FOUR_BYTES_LEAD: Final = range(0xF0, 0xF5)
+_OBJECT_BYTES: Final = 170
+_VALUE_BYTES: Final = 72
+_KEY_BYTES: Final = 60
+
 _tables: Final = _Tables()
 _REQUESTS: Final = {
     Signal.TRACES: _tables.message(ExportTraceServiceRequest.DESCRIPTOR),
@@ -143,6 +148,19 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _parse: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant).decode
+
+
+def memory_needed(body: bytes) -> int:
+    """Return about how many bytes of memory it takes to transcode a body, from what can be counted in it at once.
+
+    The least that an object, a value or a key can cost, several times the bytes that it has in the body. It is up to
+    twice too much for ordinary telemetry, whose keys come again and again, and half of it where each key is another.
+    """
+    # One character makes all of the text as wide as itself: one, two or four bytes; and the string in it once more.
+    width = 1 if body.isascii() else 5 if any(lead in body for lead in _FOUR_BYTES_LEAD) else 3
+    text = len(body) * width
+    objects = body.count(b"{") + body.count(b"[")
+    return text + objects * _OBJECT_BYTES + body.count(b",") * _VALUE_BYTES + body.count(b":") * _KEY_BYTES
 
 
 def transcode(signal: Signal, body: bytes) -> bytes:

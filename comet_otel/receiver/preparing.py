@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,32 +9,30 @@ from typing import Final
 from comet_otel.receiver.decompression import decompress
 from comet_otel.receiver.duplicates import Duplicates
 from comet_otel.receiver.errors import TooLargeError, UndecodableError
-from comet_otel.receiver.json_transcoder import transcode
+from comet_otel.receiver.json_transcoder import memory_needed, transcode
+from comet_otel.receiver.memory import give_memory_back
 from comet_otel.receiver.wellformed import check
 from comet_otel.streams import Signal
 from comet_otel.wire import MalformedError, split_request, walk
 from comet_otel.wire.fields import LENGTH_DELIMITED
 from comet_otel.wire.levels import LEVELS
 
-__all__ = ["Entries", "Preparer", "Request"]
+__all__ = ["LARGE_BYTES", "LARGE_COPIES", "Entries", "Preparer", "Request"]
 
-FIELDS_MAX: Final = 1_000_000
+FIELDS_MAX: Final = 500_000
 """Resources, scopes and items that a request may have which has to be split; each becomes an object on the way."""
 
 LARGE_BYTES: Final = 8 * 1024 * 1024
 """Bodies over this size are worked on one at a time."""
 
-JSON_COPIES: Final = 10
-"""Times its own size that a JSON body takes in memory, as a tree."""
+JSON_BYTES_MIN: Final = 32 * 1024 * 1024
+"""A JSON body may always take so much memory, also where the bytes in flight are fewer."""
 
-JSON_OBJECTS_MAX: Final = 2_000_000
-"""Objects and arrays of a JSON body; each takes a hundred times as much memory as it has bytes at least."""
+LARGE_COPIES: Final = 3
+"""Times its own size that a large body takes in memory, while it is received, cut and stored."""
 
 _CONTINUES: Final = 0x80
 _WIRE_TYPE_MASK: Final = 7
-
-_give_memory_back: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""glibc keeps what was freed, for each thread, unless it is told to give it back."""
 
 
 @dataclass(slots=True)
@@ -101,8 +98,7 @@ class LargeWork:
     def __exit__(self, *_: object) -> None:
         if self._has_it:
             self._turn.release()
-            if _give_memory_back is not None:
-                _give_memory_back(0)
+            give_memory_back()
 
 
 class Preparer:
@@ -110,6 +106,7 @@ class Preparer:
 
     Args:
         max_body_bytes: most that a body may have without its encoding.
+        json_bytes_max: most memory that it may take to read one JSON body; never less than `JSON_BYTES_MIN`.
         entry_bytes_max: size from which on a request is split, so that the shipper can send what is stored.
         item_bytes_max: size of an entry that the log refuses.
         duplicates: what was stored before.
@@ -119,11 +116,13 @@ class Preparer:
         self,
         *,
         max_body_bytes: int,
+        json_bytes_max: int,
         entry_bytes_max: int,
         item_bytes_max: int,
         duplicates: Duplicates,
     ) -> None:
         self._max_body_bytes = max_body_bytes
+        self._json_bytes_max = max(json_bytes_max, JSON_BYTES_MIN)
         self._entry_bytes_max = entry_bytes_max
         self._item_bytes_max = item_bytes_max
         self._duplicates = duplicates
@@ -140,26 +139,33 @@ class Preparer:
         work.needs(len(request.body))
         payload = decompress(request.body, request.encoding, self._max_body_bytes, work.needs)
         if request.is_json:
-            work.needs(JSON_COPIES * len(payload))
-            if payload.count(b"{") + payload.count(b"[") > JSON_OBJECTS_MAX:
-                raise TooLargeError(f"a JSON body may have at most {JSON_OBJECTS_MAX} objects and arrays")
+            needed = memory_needed(payload)
+            if needed > self._json_bytes_max:
+                raise TooLargeError(
+                    f"to read this JSON takes about {needed} bytes of memory, of which there are "
+                    f"{self._json_bytes_max}: send less at once"
+                )
+            work.needs(needed)
             payload = transcode(request.signal, payload)
-        else:
-            check(request.signal, payload)
         if not payload:
             return Entries(key=key)
-        if len(payload) <= self._entry_bytes_max:
-            return Entries([payload], key=key)
-        return self._split(request.signal, payload, key)
+        if len(payload) > self._entry_bytes_max:
+            return self._split(request, payload, key)
+        if not request.is_json:
+            check(request.signal, payload)
+        return Entries([payload], key=key)
 
-    def _split(self, signal: Signal, payload: bytes, key: tuple[Signal, str, bytes] | None) -> Entries:
+    def _split(self, request: Request, payload: bytes, key: tuple[Signal, str, bytes] | None) -> Entries:
         try:
-            _count_fields(payload, 0, len(payload), LEVELS[signal], FIELDS_MAX)
-            parts = split_request(payload, signal, self._entry_bytes_max)
+            _count_fields(payload, 0, len(payload), LEVELS[request.signal], FIELDS_MAX)
+            parts = split_request(payload, request.signal, self._entry_bytes_max)
         except MalformedError as error:
             raise UndecodableError(f"the body is no request: {error}") from None
         found = Entries(key=key)
         for part in parts:
+            # One after the other, since checking takes as much memory again as what is checked.
+            if not request.is_json:
+                check(request.signal, part.payload)
             # What cannot be cut is stored all the same, where the log takes it: some receivers take it too.
             if len(part.payload) <= self._item_bytes_max:
                 found.payloads.append(part.payload)
@@ -195,6 +201,6 @@ def _count_fields(data: bytes, start: int, end: int, levels: tuple[frozenset[int
             value, position, number = field_.value_start, field_.end, field_.number
             if field_.wire_type != LENGTH_DELIMITED:
                 continue
-        if levels and number in levels[0] and position <= end:
+        if number in levels[0] and len(levels) > 1 and position <= end:
             left = _count_fields(data, value, position, levels[1:], left)
     return left

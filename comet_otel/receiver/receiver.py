@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from comet_otel.receiver.addresses import Address, listen, remove_socket_file
+from comet_otel.receiver.addresses import Address, listen, out_of_sight, remove_socket_file
 from comet_otel.receiver.config import GRPC_ENDPOINT_DEFAULT, HTTP_ENDPOINT_DEFAULT, ReceiverConfig
 from comet_otel.receiver.grpc_server import GrpcServer
 from comet_otel.receiver.http_app import HttpApp
@@ -150,12 +150,13 @@ class OTLPReceiver:
         sockets = listen(address, backlog=BACKLOG, socket_mode=self._config.socket_mode)
         for listener in sockets:
             stack.callback(listener.close)
+        endpoint = str(_with_port(address, sockets[0]))
         _remove_at_end(address, stack)
         server = HttpServer(HttpApp(intake), self._config, intake.metrics)
         servers.append(server)
         context = certificates.ssl_context() if certificates and address.path is None else None
         await server.start(sockets, context)
-        self.http_endpoint = str(_with_port(address, sockets[0]))
+        self.http_endpoint = endpoint
 
     async def _start_grpc(
         self, intake: Intake, certificates: Certificates | None, servers: list[Any], stack: contextlib.AsyncExitStack
@@ -163,16 +164,17 @@ class OTLPReceiver:
         address = self._config.grpc_address()
         if address is None:
             return
-        if address.path is not None:
-            remove_socket_file(address.path)
         server = GrpcServer(intake)
         servers.append(server)
-        credentials = certificates.grpc_credentials() if certificates and address.path is None else None
-        port = await server.start(str(address), credentials)
         if address.path is not None:
-            address.path.chmod(self._config.socket_mode)
-        _remove_at_end(address, stack)
-        self.grpc_endpoint = str(address if address.path else replace(address, port=port))
+            remove_socket_file(address.path)
+            with out_of_sight(address.path, self._config.socket_mode) as hidden:
+                await server.start(f"unix:{hidden}", None)
+            _remove_at_end(address, stack)
+            self.grpc_endpoint = str(address)
+        else:
+            port = await server.start(str(address), certificates.grpc_credentials() if certificates else None)
+            self.grpc_endpoint = str(replace(address, port=port))
 
 
 async def _refresh(certificates: Certificates | None, tokens: Tokens | None) -> None:

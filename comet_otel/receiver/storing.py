@@ -89,7 +89,7 @@ class Storing:
         try:
             return self._preparer.prepare(request, work)
         except ReceiverError as error:
-            return error
+            return error.detached()
         except Exception:
             _logger.exception("a request of %d bytes of %s failed", len(request.body), request.signal.value)
             return InternalError("the receiver failed on this request; its log says how")

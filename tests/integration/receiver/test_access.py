@@ -17,7 +17,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from comet_otel.receiver import OTLPReceiver, ReceiverConfig
-from comet_storage import ConfigError
+from comet_otel.receiver.grpc_server import GrpcServer
+from comet_storage import Client, ConfigError
 from demo.processes import wait_until
 from tests.support.otlp_requests import PROTOBUF, TRACES_METHOD, ask, port_of, post, trace_request
 
@@ -211,19 +212,87 @@ def test_both_protocols_are_served_at_unix_sockets(start, tmp_path) -> None:
     assert not http_path.exists()
 
 
+def test_nobody_can_connect_to_a_socket_before_it_has_its_mode(start, tmp_path, monkeypatch) -> None:
+    """GRPC makes its socket with the mode of any new file: until that is set, it is where nobody else can get at it."""
+    path = tmp_path / "grpc.sock"
+    made: list[tuple[int, bool]] = []
+    listen = GrpcServer.start
+
+    async def watched(server, address, credentials) -> int:
+        port = await listen(server, address, credentials)
+        place = Path(address.removeprefix("unix:"))
+        made.append((stat.S_IMODE(place.parent.stat().st_mode), path.exists()))
+        return port
+
+    monkeypatch.setattr(GrpcServer, "start", watched)
+    previous = os.umask(0)
+    try:
+        start(grpc_endpoint=f"unix:{path}")
+    finally:
+        os.umask(previous)
+    assert made == [(0o700, False)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.glob(".*")) == []
+    assert grpc_code(f"unix:{path}") is grpc.StatusCode.OK
+
+
+def test_handshakes_under_way_are_connections_too(start, tmp_path) -> None:
+    """Of connections that never finish their handshake, no more are open than connections may be; others are served."""
+    files = Certificates(tmp_path)
+    node = start(
+        http_endpoint="localhost:0",
+        tls_certificate=files.certificate,
+        tls_key=files.key,
+        max_connections=20,
+        header_timeout=600.0,
+    )
+    silent = [socket.create_connection(("localhost", port_of(node.http))) for _ in range(100)]
+    try:
+        assert https_status(node.http, files.context()) == 200
+        wait_until(lambda: sum(map(is_closed, silent)) >= 80, "end of the oldest handshakes")
+        assert https_status(node.http, files.context()) == 200
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Say whether the server has ended a connection on which it says nothing."""
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def test_a_place_that_is_taken_is_not_taken_away(start, tmp_path) -> None:
     """A second receiver at a port, or a socket file, of a live one fails and says so; the first one works on."""
     path = tmp_path / "http.sock"
     first = start(http_endpoint=f"unix:{path}")
     for settings in (
         {"grpc_endpoint": first.grpc, "http_endpoint": None},
+        {"grpc_endpoint": None, "http_endpoint": first.grpc},
         {"grpc_endpoint": None, "http_endpoint": f"unix:{path}"},
         {"grpc_endpoint": f"unix:{path}", "http_endpoint": None},
     ):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError) as failed:
             OTLPReceiver(first.client, **settings).start()
+        assert (settings["grpc_endpoint"] or settings["http_endpoint"]).removeprefix("unix:") in str(failed.value)
     assert grpc_code(first.grpc) is grpc.StatusCode.OK
     assert path.exists()
+
+
+def test_several_receivers_share_a_log(start, tmp_path) -> None:
+    """Each has ports of its own, and all that they acknowledge is in the one log."""
+    node = start()
+    with Client(node.client.data_dir) as client, OTLPReceiver(client, "127.0.0.1:0", "127.0.0.1:0") as other:
+        assert other.grpc_endpoint is not None
+        assert other.http_endpoint is not None
+        assert grpc_code(other.grpc_endpoint) is grpc_code(node.grpc) is grpc.StatusCode.OK
+        assert post(other.http_endpoint, "/v1/traces", trace_request()).status == 200
+        assert post(node.http, "/v1/traces", trace_request()).status == 200
+    assert len(node.stored()) == 4
 
 
 def test_a_file_that_is_no_socket_is_left_alone(start, tmp_path) -> None:

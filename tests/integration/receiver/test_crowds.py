@@ -54,9 +54,9 @@ class Receiver:
         return len(list(Path(f"/proc/{self.child.pid}/fd").iterdir()))
 
     def memory(self) -> int:
-        """Return the bytes of memory that it uses."""
+        """Return the bytes of memory that it uses, without the pages of files."""
         fields = Path(f"/proc/{self.child.pid}/statm").read_text().split()
-        return int(fields[1]) * resource.getpagesize()
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
 
 
 @pytest.fixture
@@ -222,6 +222,67 @@ def test_honest_grpc_clients_are_served_beside_slow_ones(processes, tmp_path) ->
     wait_until(lambda: receiver.descriptors() <= descriptors + 8, "closing of descriptors", receiver.child)
     assert receiver.memory() < memory + 64 * MIB
     assert sorted(stored(tmp_path / "log")) == sorted(bodies)
+
+
+def test_a_client_that_does_not_read_its_answers_is_ended(processes, tmp_path) -> None:
+    """Answers that nobody reads are not kept for long, and neither is their connection."""
+    receiver = Receiver(processes, tmp_path / "log", "--body-timeout", "2")
+    descriptors = receiver.descriptors()
+    host, _, port = receiver.http.rpartition(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.settimeout(1)
+        with contextlib.suppress(OSError):  # it takes no more requests, or is ended
+            for _ in range(10_000):
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+        wait_until(
+            lambda: b'{reason="unread_answers"} 1.0' in ask(receiver.http, "GET", "/metrics").body,
+            "end of the connection",
+            receiver.child,
+        )
+    wait_until(lambda: receiver.descriptors() <= descriptors + 2, "closing of its descriptor", receiver.child)
+    serve_honest_clients(receiver, rounds=1)
+
+
+def test_messages_that_are_refused_leave_nothing_in_memory(processes, tmp_path) -> None:
+    """What is no request is forgotten with its refusal, however large it was."""
+    receiver = Receiver(processes, tmp_path / "log")
+    serve_honest_clients(receiver, rounds=1)
+    memory = receiver.memory()
+    garbage = trace_request(padding=30 * MIB)[:-1]
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(receiver.grpc, options) as channel:
+        for _ in range(8):
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(TRACES_METHOD)(garbage, timeout=60)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert post(receiver.http, "/v1/traces", garbage).status == 400
+    assert receiver.memory() < memory + 100 * MIB
+
+
+def test_large_messages_at_once_stay_within_the_memory_for_them(processes, tmp_path) -> None:
+    """Clients that all send what only a few can have at a time are told to come back, and each is served in the end."""
+    limits = ("--max-body-size", "32MiB", "--max-in-flight-size", "128MiB")
+    receiver = Receiver(processes, tmp_path / "log", *limits)
+    serve_honest_clients(receiver, rounds=1)
+    memory = receiver.memory()
+    body = trace_request(30, padding=MIB)
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    highest = 0
+    with contextlib.ExitStack() as stack:
+        methods = [
+            stack.enter_context(grpc.insecure_channel(receiver.grpc, options)).unary_unary(TRACES_METHOD)
+            for _ in range(8)
+        ]
+        while methods:
+            calls = [(method, method.future(body, timeout=60)) for method in methods]
+            while not all(call.done() for _, call in calls):
+                highest = max(highest, receiver.memory())
+                time.sleep(0.01)
+            methods = [method for method, call in calls if call.code() is not grpc.StatusCode.OK]
+            assert {call.code() for _, call in calls} <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert highest < memory + 3 * 128 * MIB
 
 
 def test_2000_connections_are_each_served(processes, tmp_path) -> None:

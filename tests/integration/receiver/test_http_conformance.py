@@ -86,12 +86,21 @@ def test_another_method_is_not_allowed(node, method) -> None:
     assert status_of(answer).code == 12
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/traces/", "/v1/trace", "/V1/traces", "/v2/logs", "/v1development/profiles"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/traces/x", "/v1/trace", "/V1/traces", "/v2/logs", "/v1development/profiles"]
+)
 def test_another_path_is_not_found(node, path) -> None:
     """There are the paths of the three signals, and no others."""
     answer = post(node.http, path, trace_request())
     assert answer.status == 404
     assert status_of(answer).code == 12
+
+
+@pytest.mark.parametrize("path", ["/v1/traces/", "//v1/traces", "http://shop.example:4318/v1/traces"])
+def test_other_ways_to_write_a_path_are_no_matter(node, path) -> None:
+    """A slash too many, or the server's name in front, is what clients and proxies send that mean the same."""
+    assert post(node.http, path, trace_request()).status == 200
+    assert len(node.stored()) == 1
 
 
 def test_a_query_is_no_matter(node) -> None:

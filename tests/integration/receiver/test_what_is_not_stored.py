@@ -124,6 +124,32 @@ def test_a_request_of_too_many_tiny_parts_is_not_taken_apart(start, monkeypatch)
     assert post(node.http, "/v1/traces", b"\x0a\x00" * 32_000).status == 200
 
 
+def test_what_is_inside_of_items_is_not_counted_as_parts(start, monkeypatch) -> None:
+    """A request is taken apart however many fields its spans have, as long as there are not too many spans."""
+    monkeypatch.setattr(preparing, "FIELDS_MAX", 150)
+    node = start(log=SMALL_ENTRIES)
+    assert post(node.http, "/v1/traces", trace_request(100, padding=2 * KIB)).status == 200
+    assert post(node.http, "/v1/traces", trace_request(150, padding=2 * KIB)).status == 413
+
+
+def test_a_part_that_is_malformed_refuses_the_whole(start) -> None:
+    """Of a request that is cut, each part is checked, however deep the fault is in the last of them."""
+    node = start(log=SMALL_ENTRIES)
+    good = trace_request(100, padding=2 * KIB)
+    assert post(node.http, "/v1/traces", good.replace(b"checkout 99", b"checkout \xff\xff")).status == 400
+    assert node.stored() == []
+    assert post(node.http, "/v1/traces", good).status == 200
+
+
+def test_json_that_would_take_too_much_memory_is_refused(start) -> None:
+    """A body whose tree would be larger than all the memory for bodies is refused unread; one of long texts is not."""
+    node = start()
+    tiny_objects = b'{"x":[' + b"{}," * 1_500_000 + b"{}]}"
+    answer = post(node.http, "/v1/traces", tiny_objects, JSON)
+    assert (answer.status, "retry-after" in answer.headers) == (413, False)
+    assert post(node.http, "/v1/traces", b'{"x":"' + b"a" * 20 * MIB + b'"}', JSON).status == 200
+
+
 def test_too_many_bytes_at_once_are_refused_until_there_is_room(start) -> None:
     """While half-sent bodies hold all the memory there is, another gets 503 and a time; when they go, it is taken."""
     node = start(max_body_bytes=MIB, max_bytes_in_flight=MIB, admission_timeout=0.2)

@@ -51,7 +51,9 @@ class Log:
 def storing(log: Log, *, duplicates: Duplicates | None = None) -> Storing:
     """Return what is tested, over a log."""
     duplicates = duplicates or Duplicates(60)
-    preparer = Preparer(max_body_bytes=10_000, entry_bytes_max=400, item_bytes_max=400, duplicates=duplicates)
+    preparer = Preparer(
+        max_body_bytes=10_000, json_bytes_max=0, entry_bytes_max=400, item_bytes_max=400, duplicates=duplicates
+    )
     return Storing(log, preparer, duplicates)
 
 
