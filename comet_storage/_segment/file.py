@@ -11,7 +11,9 @@ import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from comet_storage._format.checksum import crc32_keeping_gil
+from zstandard import ZstdDecompressor
+
+from comet_storage._format.checksum import crc32, crc32_keeping_gil
 from comet_storage._format.compression import decompressed_body
 from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
 from comet_storage._format.frame import (
@@ -230,6 +232,7 @@ class SegmentWalker:
         self._found: tuple[int, FrameHeader] | None = None
         self._failed_bytes = 0
         self._budget: int | None = None
+        self._decompressor: ZstdDecompressor | None = None
 
     def extend(self, end: int) -> None:
         """Look at bytes up to ``end`` from now on."""
@@ -286,10 +289,12 @@ class SegmentWalker:
             # Many long false lengths: checking each would read the same bytes again and again.
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
-        if len(body) == header.body_length and crc32_keeping_gil(body, self._salt) == header.body_crc:
+        if len(body) == header.body_length and _checksum(body, self._salt) == header.body_crc:
             if header.codec != CODEC_ZSTD:
                 return Frame(offset, header, body)
-            content = decompressed_body(header, body)
+            if self._decompressor is None:
+                self._decompressor = ZstdDecompressor()
+            content = decompressed_body(header, body, self._decompressor)
             # The length is right, so that only this frame is given up.
             return (
                 Damage(offset, offset + header.size, following) if content is None else Frame(offset, header, content)
@@ -373,3 +378,8 @@ class SegmentWalker:
                 if header is not None and self._fits(start + at, header, number):
                     return start + at, header
             at += FRAME_ALIGNMENT
+
+
+def _checksum(body: memoryview, salt: int) -> int:
+    """The checksum of a body; one that was read by a system call of its own let the other threads in already."""
+    return crc32(body, salt) if len(body) > READ_BYTES else crc32_keeping_gil(body, salt)
