@@ -25,6 +25,7 @@ from comet_storage._format.frame import (
     decode_header,
     marker,
 )
+from comet_storage._format.large_entries import decode_large_entries
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
 from comet_storage._format.single_entries import Deltas, decode_single_entries
@@ -34,6 +35,8 @@ from comet_storage._segment.unreadable import UNREADABLE_BLOCK_BYTES, Unreadable
 
 READ_BYTES = 64 * 1024
 """What is read at a time; a reader keeps so much of its segment between two reads."""
+BULK_READ_BYTES = 1024 * 1024
+"""What is read at a time for who wants a lot of it, and takes views of it."""
 PROBE_BYTES = 4096
 SINGLE_ENTRY_BYTES = 4096
 """With so much of the window left, a run goes on in it; otherwise the window moves first."""
@@ -66,7 +69,7 @@ class Frame(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Frames of one raw entry each, one behind the other, all of which proved themselves."""
+    """Frames of one entry each, one behind the other, all of which proved themselves."""
 
     offset: int
     size: int
@@ -156,9 +159,9 @@ class SegmentFile:
                 offset = found.end
                 number = found.next_number or number
 
-    def walker(self, end: int) -> SegmentWalker | None:
+    def walker(self, end: int, *, bulk: bool = False) -> SegmentWalker | None:
         """A walk that its caller takes step by step; None in a segment without a provable header."""
-        return SegmentWalker(self, self.header.salt, end) if self.header is not None else None
+        return SegmentWalker(self, self.header.salt, end, bulk=bulk) if self.header is not None else None
 
     def find(self, number: int, low: int, high: int) -> tuple[int, int] | None:
         """A frame near the one that holds ``number`` in a segment without an index, by bisection of ``[low, high)``.
@@ -221,12 +224,13 @@ class SegmentWalker:
     Bytes below ``end`` never change, so the window stays good when ``end`` is raised.
     """
 
-    def __init__(self, segment: SegmentFile, salt: int, end: int) -> None:
+    def __init__(self, segment: SegmentFile, salt: int, end: int, *, bulk: bool = False) -> None:
         self._read = segment.read
         self._salt = salt
         self._end = end
         self._deltas = Deltas(salt)
         self._ahead = READ_BYTES
+        self._bulk = bulk
         self._window = b""
         self._window_start = 0
         self._found: tuple[int, FrameHeader] | None = None
@@ -238,13 +242,21 @@ class SegmentWalker:
         """Look at bytes up to ``end`` from now on."""
         self._end = end
 
-    def forget(self) -> None:
-        """Let go of a window that was made for one large body."""
+    def expect(self, *, bulk: bool) -> None:
+        """Read much at a time from now on, or little; a large window is let go of."""
+        self._bulk = bulk
         if len(self._window) > READ_BYTES:
             self._window = b""
 
+    def forget(self) -> None:
+        """Let go of a window that was made for one large body."""
+        if len(self._window) > READ_BYTES and not self._bulk:
+            self._window = b""
+
     def run(self, offset: int, number: int, limit: int) -> Run | None:
-        """Frames of single raw entries at ``offset``, at most ``limit``, as far as the window goes; None without any.
+        """Frames of single entries at ``offset``, at most ``limit``, as far as the window goes; None without any.
+
+        Raw and small ones, or, in bulk, large ones.
 
         Args:
             offset: where the first begins.
@@ -254,6 +266,10 @@ class SegmentWalker:
         self._bytes(offset, min(SINGLE_ENTRY_BYTES, self._end - offset), FRAME_HEADER_BYTES)
         at = offset - self._window_start
         columns = decode_single_entries(self._window, at, offset, number, limit, self._deltas)
+        if self._bulk and not columns.size:
+            columns = decode_large_entries(
+                self._window, at, offset, number, limit, self._salt, self._own_decompressor()
+            )
         if not columns.size:
             return None
         self._ahead = READ_BYTES
@@ -292,9 +308,7 @@ class SegmentWalker:
         if len(body) == header.body_length and _checksum(body, self._salt) == header.body_crc:
             if header.codec != CODEC_ZSTD:
                 return Frame(offset, header, body)
-            if self._decompressor is None:
-                self._decompressor = ZstdDecompressor()
-            content = decompressed_body(header, body, self._decompressor)
+            content = decompressed_body(header, body, self._own_decompressor())
             # The length is right, so that only this frame is given up.
             return (
                 Damage(offset, offset + header.size, following) if content is None else Frame(offset, header, content)
@@ -305,6 +319,11 @@ class SegmentWalker:
         if self._coherent(offset, header):
             return Damage(offset, offset + header.size, following)
         return self._search(offset, offset + FRAME_ALIGNMENT, number)
+
+    def _own_decompressor(self) -> ZstdDecompressor:
+        if self._decompressor is None:
+            self._decompressor = ZstdDecompressor()
+        return self._decompressor
 
     def _header(self, offset: int, number: int) -> FrameHeader | None:
         if self._found is not None and self._found[0] == offset:
@@ -338,7 +357,7 @@ class SegmentWalker:
         """Bytes from the window, which moves when it must; fewer where the file ends, or behind those ``needed``."""
         start = offset - self._window_start
         if start < 0 or start + size > len(self._window):
-            want = min(max(size, self._ahead), self._end - offset)
+            want = min(max(size, BULK_READ_BYTES if self._bulk else self._ahead), self._end - offset)
             self._window = self._read(want, offset, size if needed is None else needed)
             self._window_start, start = offset, 0
         return memoryview(self._window)[start : start + size]

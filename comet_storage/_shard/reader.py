@@ -67,6 +67,7 @@ class ShardReader:
         self._note_at: tuple[int, int] = (0, 0)
         self._closed_end: int | None = None
         self._walker: SegmentWalker | None = None
+        self._bulk = self._last_in_bulk = False
         self._last: Frame | Run | None = None
         self._resume: tuple[int, int] = (-1, 0)
         self._settled_below = 0
@@ -132,6 +133,13 @@ class ShardReader:
         """
         return (found for found in self._found(number, 0) if not isinstance(found, Run))
 
+    def expect(self, *, bulk: bool) -> None:
+        """Whether much is going to be read in one go, by who takes views of what was read."""
+        if bulk != self._bulk:
+            self._bulk = bulk
+            if self._walker is not None:
+                self._walker.expect(bulk=bulk)
+
     def runs(self, number: int, limit: int) -> Iterator[Frame | Run | Gap]:
         """As :meth:`frames`, but frames of one raw entry each come together, at most ``limit`` (0: none), as a run.
 
@@ -146,7 +154,8 @@ class ShardReader:
         """What follows the last walk in the open segment without a gap; ends where anything is in doubt."""
         segment, walker, last = self._segment, self._walker, self._last
         in_last = last is not None and last.first_entry <= number < last.end_entry == self._resume[0]
-        in_last = in_last and (limit > 0 or isinstance(last, Frame))
+        # A run that was read in bulk has views in it, which another reader does not want.
+        in_last = in_last and (isinstance(last, Frame) or (limit > 0 and self._last_in_bulk == self._bulk))
         if segment is None or segment.header is None or walker is None or not (in_last or self._resume[0] == number):
             return
         end = self._closed_end
@@ -265,7 +274,7 @@ class ShardReader:
         damage is looked at again after a pause; one pause is enough for all that was published before it.
         """
         settled = not last
-        walker = self._walker = segment.walker(end)
+        walker = self._walker = segment.walker(end, bulk=self._bulk)
         while walker is not None and offset < end:
             found: Frame | Run | Damage | None = walker.run(offset, number, limit) if limit else None
             found = found or walker.at(offset, number)
@@ -274,7 +283,7 @@ class ShardReader:
                     if not settled:
                         settled = True
                         self._door.sleep(_SETTLING_SECONDS)
-                        walker = self._walker = segment.walker(end)
+                        walker = self._walker = segment.walker(end, bulk=self._bulk)
                         continue
                     self._settled_below = offset + 1
                 offset, number = found.end, found.next_number or number
@@ -323,7 +332,7 @@ class ShardReader:
             number = found.first_entry + self._indexing.boundary_interval
             self._note_at = (number, found.offset + INDEX_INTERVAL_BYTES)
         self._resume = (found.end_entry, found.offset + found.size)
-        self._last = found if found.size <= KEPT_BYTES else None
+        self._last, self._last_in_bulk = found if found.size <= KEPT_BYTES else None, self._bulk
         if self._walker is not None:
             self._walker.forget()
 

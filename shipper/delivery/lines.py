@@ -112,7 +112,7 @@ class ShardLines:
         now = reading.clock.monotonic()
         if line.noticed is not None and now < line.noticed + reading.wait:
             return True
-        messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit)
+        messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit, bulk=True)
         while messages and messages[-1].id.entry_number >= end:
             messages.pop()
         if not messages:

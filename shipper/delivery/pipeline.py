@@ -25,7 +25,7 @@ from shipper.delivery.requests import Request
 from shipper.delivery.senders import Crew, ThreadCrew
 from shipper.delivery.suspects import Suspects
 from shipper.delivery.verdicts import Verdicts
-from shipper.outcome import Outcome, Retry, overridden
+from shipper.outcome import Delivered, Outcome, Partial, Retry, overridden
 
 if TYPE_CHECKING:
     from comet_otel.streams import Route
@@ -297,6 +297,8 @@ class Pipeline(threading.Thread):
                 body = request.body()
                 outcome: Outcome = self._sender.send(self._route, body, request_id) if body else self._verdicts.NOTHING
                 outcome = overridden(outcome, self._destination.retry.overrides)
+                if isinstance(outcome, Delivered | Partial):
+                    request.items = request.count_items(self._route.signal, body)
             except Exception as error:  # noqa: BLE001 - an error of ours is no reason to lose the request, or the thread
                 outcome = Retry("error in the shipper", f"{type(error).__name__}: {error}")
             self._completed.append((consumer, line, request, outcome))

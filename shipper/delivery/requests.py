@@ -43,6 +43,7 @@ class Request:
         first_try: when it was first sent, in seconds since 1970.
         last_try: when it was last sent, by the monotonic clock.
         not_before: when it may go, by the monotonic clock; None as long as that is not decided.
+        items: spans, log records or data points in it, where it was delivered.
     """
 
     messages: Sequence[StreamMessage]
@@ -53,6 +54,7 @@ class Request:
     first_try: float = 0.0
     last_try: float = float("-inf")
     not_before: float | None = None
+    items: int = 0
 
     @property
     def shard(self) -> int:
@@ -95,11 +97,20 @@ class Request:
         if self.payload is not None:
             return self.payload
         if len(self.messages) == 1:
-            return self.messages[0].data
+            return bytes(self.messages[0].data)
         entries = [message.data for message in self.messages]
         if sum(map(len, entries)) <= COALESCED_BYTES_MAX * len(entries):
-            return wire.coalesce(entries)
+            return wire.coalesce(map(bytes, entries))
         return b"".join(entries)
+
+    def count_items(self, signal: Signal, body: bytes) -> int:
+        """Return how many spans, log records or data points its bytes hold; an entry that is no request counts none."""
+        try:
+            return wire.count_items(body, signal)
+        except wire.MalformedError:
+            if self.payload is not None or len(self.messages) == 1:
+                return 0
+        return sum(Request([message]).count_items(signal, bytes(message.data)) for message in self.messages)
 
     def halves(self) -> list[Request]:
         """Return two requests with half of the entries each; none if it is down to one."""
