@@ -14,7 +14,7 @@ from comet_storage._format.frame import CODEC_RAW, CODEC_ZSTD, decode_header
 from comet_storage._format.limits import FRAME_HEADER_BYTES
 from comet_storage._format.single_entries import SMALL_BODY_BYTES_MAX, Columns
 
-CONTENT_BYTES = 1024 * 1024
+CONTENT_BYTES = 512 * 1024
 """Decompressed bytes after which a run of frames ends: what is not wanted of it is kept for the next read."""
 
 

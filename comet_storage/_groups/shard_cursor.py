@@ -51,14 +51,6 @@ class ShardCursor:
         count = min(len(handed) - index, len(ids) - at)
         return count if handed[index : index + count] == ids[at : at + count] else 0
 
-    def read_in_bulk(self, count: int, max_bytes: int, start: int) -> tuple[list[StreamMessage], int]:
-        """As :meth:`read`, but large entries may be views of what they were read with."""
-        self.reader.expect(bulk=True)
-        try:
-            return self.read(count, max_bytes, start=start, bulk=True)
-        finally:
-            self.reader.expect(bulk=False)
-
     def read(
         self,
         count: int,
@@ -71,7 +63,8 @@ class ShardCursor:
     ) -> tuple[list[StreamMessage], int]:
         """Up to ``count`` unacknowledged messages in order, from number ``start`` on, and their bytes.
 
-        The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
+        The first one comes also when it is over ``max_bytes``, unless it is over ``largest``. In bulk, large ones may
+        be views of what they were read with, and with ``copy=False`` all are views, of the map if they can be.
         Gaps that are met are counted, and committed when the offset moves over them.
 
         Raises:
@@ -81,7 +74,8 @@ class ShardCursor:
         size = 0
         full = moved = False
         self.handed = []
-        # Views are of frames: a run's entries are copies.
+        self.reader.bulk = bulk
+        # Views of the map are of frames: a run's entries are copies.
         start = max(start, self.tracker.record.offset)
         for found in self.reader.runs(start, count if copy else 0):
             if isinstance(found, Gap):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from zstandard import ZstdDecompressor
 
-from comet_storage._format.checksum import crc32, crc32_keeping_gil
+from comet_storage._format.checksum import body_crc32
 from comet_storage._format.compression import decompressed_body
 from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
 from comet_storage._format.frame import (
@@ -35,7 +35,7 @@ from comet_storage._segment.unreadable import UNREADABLE_BLOCK_BYTES, Unreadable
 
 READ_BYTES = 64 * 1024
 """What is read at a time; a reader keeps so much of its segment between two reads."""
-BULK_READ_BYTES = 1024 * 1024
+BULK_READ_BYTES = 512 * 1024
 """What is read at a time for who wants a lot of it, and takes views of it."""
 PROBE_BYTES = 4096
 SINGLE_ENTRY_BYTES = 4096
@@ -238,15 +238,9 @@ class SegmentWalker:
         self._budget: int | None = None
         self._decompressor: ZstdDecompressor | None = None
 
-    def extend(self, end: int) -> None:
-        """Look at bytes up to ``end`` from now on."""
-        self._end = end
-
-    def expect(self, *, bulk: bool) -> None:
-        """Read much at a time from now on, or little; a large window is let go of."""
-        self._bulk = bulk
-        if len(self._window) > READ_BYTES:
-            self._window = b""
+    def extend(self, end: int, *, bulk: bool) -> None:
+        """Look at bytes up to ``end`` from now on, and at many of them at a time in bulk."""
+        self._end, self._bulk = end, bulk
 
     def forget(self) -> None:
         """Let go of a window that was made for one large body."""
@@ -305,7 +299,7 @@ class SegmentWalker:
             # Many long false lengths: checking each would read the same bytes again and again.
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
-        if len(body) == header.body_length and _checksum(body, self._salt) == header.body_crc:
+        if len(body) == header.body_length and body_crc32(body, self._salt) == header.body_crc:
             if header.codec != CODEC_ZSTD:
                 return Frame(offset, header, body)
             content = decompressed_body(header, body, self._own_decompressor())
@@ -397,8 +391,3 @@ class SegmentWalker:
                 if header is not None and self._fits(start + at, header, number):
                     return start + at, header
             at += FRAME_ALIGNMENT
-
-
-def _checksum(body: memoryview, salt: int) -> int:
-    """The checksum of a body; one that was read by a system call of its own let the other threads in already."""
-    return crc32(body, salt) if len(body) > READ_BYTES else crc32_keeping_gil(body, salt)

@@ -9,11 +9,13 @@ again, and leaves one more stretch to the backlog.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from comet_otel.streams import Signal
 from comet_storage import Consumer, ShardPosition
+from shipper.delivery.budget import Share
 from shipper.delivery.clock import Clock
 from shipper.delivery.requests import Request, ready_to_send
 
@@ -67,10 +69,13 @@ class Line:
         """Whether it holds requests that are not done with."""
         return bool(self.queue or self.under_way or self.suspects)
 
+    def held(self) -> Iterator[Request]:
+        """Yield the requests that are not done with."""
+        return chain(self.queue, self.under_way, self.suspects)
+
     def lowest(self) -> int:
         """Return the lowest number that it has still to do with."""
-        held = [request.first for requests in (self.queue, self.under_way, self.suspects) for request in requests]
-        return min(held, default=self.position)
+        return min((request.first for request in self.held()), default=self.position)
 
     def put_back(self, requests: list[Request]) -> None:
         """Have requests sent again, each in its place among those that wait; their time is booked anew."""
@@ -112,6 +117,8 @@ class ShardLines:
         now = reading.clock.monotonic()
         if line.noticed is not None and now < line.noticed + reading.wait:
             return True
+        if not reading.share.take(reading.limit):
+            return True
         messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit, bulk=True)
         while messages and messages[-1].id.entry_number >= end:
             messages.pop()
@@ -141,12 +148,38 @@ class Reading:
         limit: bytes to read for one request.
         request_limit: bytes that a request may have.
         wait: seconds that a small request waits for more.
+        share: says whether there is memory for one more.
     """
 
-    def __init__(self, clock: Clock, signal: Signal, limit: int, request_limit: int, wait: float) -> None:
+    def __init__(self, clock: Clock, signal: Signal, limit: int, request_limit: int, wait: float, share: Share) -> None:
         """Take note of it."""
+        self.share = share
         self.clock = clock
         self.signal = signal
         self.limit = limit
         self.request_limit = request_limit
         self.wait = wait
+
+
+def all_lines(shards: Iterable[ShardLines]) -> Iterator[Line]:
+    """Yield the lines of all shards."""
+    return (line for shard in shards for line in shard.lines())
+
+
+def nothing_queued(shards: Iterable[ShardLines]) -> bool:
+    """Whether no request waits to be sent."""
+    return not any(line.queue for line in all_lines(shards))
+
+
+def bytes_held(shards: Iterable[ShardLines]) -> int:
+    """Return how many bytes the requests have that are not done with."""
+    return sum(request.size for line in all_lines(shards) for request in line.held())
+
+
+def to_try(lines: Iterable[tuple[ShardLines, Line]], reading: Reading, wanted: int) -> Iterator[tuple[Line, Request]]:
+    """Yield requests that may be tried next: the first of each line, or, if several are wanted, all that wait in it."""
+    for shard, line in lines:
+        if len(line.queue) < wanted:
+            shard.fill(line, reading)
+        for request in list(line.queue) if wanted > 1 else list(line.queue)[:1]:
+            yield line, request

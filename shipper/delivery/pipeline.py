@@ -17,8 +17,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from comet_storage import AckError, Client, CometError, Consumer
+from shipper.delivery.budget import Budget, Share
 from shipper.delivery.clock import Clock, SystemClock
-from shipper.delivery.lines import Line, Reading, ShardLines
+from shipper.delivery.lines import Line, Reading, ShardLines, all_lines, bytes_held, nothing_queued, to_try
 from shipper.delivery.outage import Outage
 from shipper.delivery.progress import PipelineState, Progress
 from shipper.delivery.requests import Request
@@ -64,6 +65,7 @@ class Pipeline(threading.Thread):
         assignment: ``(id, total)``: only shards whose number modulo ``total`` is ``id``.
         clock: another time than the computer's.
         crew: another way to send than by threads.
+        budget: what this pipeline and others may hold in memory together; one of its own without it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Pipeline(threading.Thread):
         assignment: tuple[int, int] | None = None,
         clock: Clock | None = None,
         crew: Crew | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__(name=f"shipper-{destination.name}-{route.stream}", daemon=True)
         self.drained = False
@@ -99,6 +102,7 @@ class Pipeline(threading.Thread):
         self._consumer: Consumer | None = None
         self._shards: dict[int, ShardLines] = {}
         self._suspects = Suspects(self._shards, self._verdicts, self._progress, self._clock)
+        self._share = Share(budget or Budget(), lambda: bytes_held(self._shards.values()))
         self._discovered_at = float("-inf")
         self._turn = 0
         self._window = 1
@@ -153,8 +157,9 @@ class Pipeline(threading.Thread):
         now = self._clock.monotonic()
         pause = self._probe(consumer, now) if self._outage.under_way else self._send_all(consumer, now)
         self._trouble = ""
-        if self._in_flight == 0 and not self._outage.under_way and self._nothing_queued():
+        if self._in_flight == 0 and not self._outage.under_way and nothing_queued(self._shards.values()):
             pause = min(pause, self._finish_or_idle(consumer))
+        self._share.note()
         return pause
 
     def _wait(self, seconds: float) -> None:
@@ -194,20 +199,17 @@ class Pipeline(threading.Thread):
         if speed is not None:
             limit = min(limit, max(int(speed * _SLICE_SECONDS), 1))
         wait = 0.0 if self._once else self._destination.max_request_wait
-        return Reading(self._clock, self._route.signal, limit, self._verdicts.request_limit(), wait)
+        return Reading(self._clock, self._route.signal, limit, self._verdicts.request_limit(), wait, self._share)
 
     def _next_request(self, shard: ShardLines, line: Line, reading: Reading) -> Request | None:
         """The request that a line has to send next, if it may send one; read, if there is none waiting."""
         held_up = self._destination.ordered and bool(line.under_way)
-        if not line.queue and (not held_up or self._nothing_queued()):
+        if not line.queue and (not held_up or nothing_queued(self._shards.values())):
             # One is read ahead of the one that is under way, so that it can go without delay; more is only memory.
             shard.fill(line, reading)
         if held_up:
             return None
         return line.queue[0] if line.queue else None
-
-    def _nothing_queued(self) -> bool:
-        return not any(line.queue for shard in self._shards.values() for line in shard.lines())
 
     # Sending.
 
@@ -256,17 +258,12 @@ class Pipeline(threading.Thread):
         if now < self._outage.next_try:
             return self._outage.next_try - now
         reading = self._reading()
-        candidates: list[tuple[float, Line, Request]] = []
-        for shard, line in self._lines():
-            if not line.queue or (self._outage.refused and len(line.queue) < 2):  # noqa: PLR2004 - another one to try
-                shard.fill(line, reading)
-            # Where requests were refused, another one may show that it was theirs and not the destination's fault.
-            waiting = list(line.queue) if self._outage.refused else list(line.queue)[:1]
-            candidates += [(request.last_try, line, request) for request in waiting]
+        # Where requests were refused, another one may show that it was theirs and not the destination's fault.
+        candidates = list(to_try(self._lines(), reading, 2 if self._outage.refused else 1))
         if not candidates:
             self._outage.over()
             return 0.0
-        _, line, request = min(candidates, key=lambda candidate: candidate[0])
+        line, request = min(candidates, key=lambda candidate: candidate[1].last_try)
         self._send(consumer, line, request)
         return POLL_SECONDS
 
@@ -359,7 +356,7 @@ class Pipeline(threading.Thread):
         """Nothing is left to send: decide about what was rejected, say so, and end if that was asked for."""
         if not self._suspects.clear(consumer):
             return self._suspects.wait()
-        if any(line.noticed is not None for shard in self._shards.values() for line in shard.lines()):
+        if any(line.noticed is not None for line in all_lines(self._shards.values())):
             return POLL_SECONDS
         if self._shards:
             self._progress.enter("idle")
@@ -390,6 +387,7 @@ class Pipeline(threading.Thread):
     def _close_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
         self._shards.clear()
+        self._share.note()
         self._verdicts.forget()
         self._discovered_at = float("-inf")
         if consumer is not None:

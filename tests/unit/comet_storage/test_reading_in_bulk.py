@@ -32,7 +32,9 @@ def read_all(consumer: Consumer, chance: random.Random, *, bulk: bool | None) ->
     while True:
         how = chance.random() < 0.5 if bulk is None else bulk
         at = found[-1].id.entry_number + 1 if found else 0
-        part = consumer.read_from(0, at, chance.choice((1, 7, 100)), max_bytes=chance.choice((1, 2**18, 2**22)), bulk=how)
+        part = consumer.read_from(
+            0, at, chance.choice((1, 7, 100)), max_bytes=chance.choice((1, 2**18, 2**22)), bulk=how
+        )
         if not how:
             assert all(isinstance(message.data, bytes) for message in part)
         if not part:
