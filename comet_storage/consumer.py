@@ -125,7 +125,7 @@ class Consumer:
     def read_from(
         self, shard: int, entry: int, count: int = 100, *, max_bytes: int = READ_BYTES_MAX, bulk: bool = False
     ) -> list[StreamMessage]:
-        """Messages of one shard from an entry number on, or from the offset if that is higher, without acknowledged ones.
+        """Messages of one shard from an entry number on, at least from the offset, without acknowledged ones.
 
         For who keeps several places in a shard, or reads what is new before what is old. Moves nothing. ``bulk`` is for
         who joins the data and lets go of it soon: large entries may be read-only memoryviews of what was read.

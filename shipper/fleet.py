@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from comet_otel.streams import Route, route_of_signal
@@ -18,6 +19,7 @@ from shipper.delivery.pace import Pace
 from shipper.delivery.pipeline import Pipeline
 from shipper.lag_limit import LagLimit
 from shipper.observation import PipelineReport
+from shipper.sending.credentials import credentials_stamp
 from shipper.sending.protocol import Sender, create_sender
 from shipper.settings import DestinationConfig, ShipperConfig, SignalConfig
 
@@ -172,6 +174,7 @@ class DestinationRun:
                     once=self._shipper.once,
                     assignment=self._shipper.assignment,
                     budget=self._budget,
+                    watch=partial(credentials_stamp, self._signals[route.signal]),
                 )
                 self._pipelines[route.stream] = pipeline
                 pipeline.start()

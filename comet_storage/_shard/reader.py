@@ -128,7 +128,7 @@ class ShardReader:
         return published, published
 
     def frames(self, number: int) -> Iterator[Frame | Gap]:
-        """Frames that hold ``number`` (the first may begin lower) and what follows, up to what is published, and gaps."""
+        """Frames that hold ``number`` (the first may begin lower) and what follows, as far as published, and gaps."""
         return (found for found in self._found(number, 0) if not isinstance(found, Run))
 
     def runs(self, number: int, limit: int) -> Iterator[Frame | Run | Gap]:

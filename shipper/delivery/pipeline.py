@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from comet_storage import AckError, Client, CometError, Consumer
+from shipper.delivery.attempt import Attempts
 from shipper.delivery.budget import Budget, Share
 from shipper.delivery.clock import Clock, SystemClock
 from shipper.delivery.lines import Line, Reading, ShardLines, all_lines, bytes_held, nothing_queued, to_try
@@ -26,7 +28,7 @@ from shipper.delivery.requests import Request
 from shipper.delivery.senders import Crew, ThreadCrew
 from shipper.delivery.suspects import Suspects
 from shipper.delivery.verdicts import Verdicts
-from shipper.outcome import Delivered, Outcome, Partial, Retry, overridden
+from shipper.outcome import Outcome, Retry
 
 if TYPE_CHECKING:
     from comet_otel.streams import Route
@@ -40,6 +42,9 @@ POLL_SECONDS: Final = 0.1
 
 DISCOVERY_SECONDS: Final = 1.0
 """How soon a new shard, or one that another shipper let go, is noticed."""
+
+WATCH_SECONDS: Final = 2.0
+"""How soon other credentials end a pause."""
 
 _SLICE_SECONDS: Final = 0.5
 """A request takes no longer than this of what a speed limit gives, so that others need not wait behind it for long."""
@@ -66,6 +71,7 @@ class Pipeline(threading.Thread):
         clock: another time than the computer's.
         crew: another way to send than by threads.
         budget: what this pipeline and others may hold in memory together; one of its own without it.
+        watch: returns another value when it is time to try again: there are other credentials.
     """
 
     def __init__(
@@ -83,13 +89,13 @@ class Pipeline(threading.Thread):
         clock: Clock | None = None,
         crew: Crew | None = None,
         budget: Budget | None = None,
+        watch: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(name=f"shipper-{destination.name}-{route.stream}", daemon=True)
         self.drained = False
         self._client = client
         self._destination = destination
         self._route = route
-        self._sender = sender
         self._pace = pace
         self._stopping = stop
         self._once = once
@@ -97,7 +103,9 @@ class Pipeline(threading.Thread):
         self._clock = clock or SystemClock()
         self._crew = crew or ThreadCrew(self.name, destination.window)
         self._progress = Progress(_logger, destination.name, route.signal.value, route.stream, self._clock)
+        self._attempts = Attempts(sender, destination, route, self._progress)
         self._outage = Outage(destination.retry)
+        self._watch, self._watched = watch, watch()
         self._verdicts = Verdicts(client, destination, route, dead_letters, pace, self._progress, self._clock)
         self._consumer: Consumer | None = None
         self._shards: dict[int, ShardLines] = {}
@@ -255,8 +263,10 @@ class Pipeline(threading.Thread):
         """Send one request, when it is time to, to see whether the destination is well again."""
         if self._in_flight:
             return POLL_SECONDS
-        if now < self._outage.next_try:
-            return self._outage.next_try - now
+        if now < self._outage.next_try and self._watch() == self._watched:
+            pause = self._outage.next_try - now
+            return pause if self._watched is None else min(pause, WATCH_SECONDS)
+        self._watched = self._watch()
         reading = self._reading()
         # Where requests were refused, another one may show that it was theirs and not the destination's fault.
         candidates = list(to_try(self._lines(), reading, 2 if self._outage.refused else 1))
@@ -290,15 +300,7 @@ class Pipeline(threading.Thread):
         request_id = request.id(self._client.log_id, self._route.stream)
 
         def job() -> None:
-            try:
-                body = request.body()
-                outcome: Outcome = self._sender.send(self._route, body, request_id) if body else self._verdicts.NOTHING
-                outcome = overridden(outcome, self._destination.retry.overrides)
-                if isinstance(outcome, Delivered | Partial):
-                    request.items = request.count_items(self._route.signal, body)
-            except Exception as error:  # noqa: BLE001 - an error of ours is no reason to lose the request, or the thread
-                outcome = Retry("error in the shipper", f"{type(error).__name__}: {error}")
-            self._completed.append((consumer, line, request, outcome))
+            self._completed.append((consumer, line, request, self._attempts.make(request, request_id)))
             self._wake.set()
 
         try:

@@ -45,7 +45,7 @@ class Request:
         first_try: when it was first sent, in seconds since 1970.
         last_try: when it was last sent, by the monotonic clock.
         not_before: when it may go, by the monotonic clock; None as long as that is not decided.
-        items: spans, log records or data points in it, where it was delivered.
+        items: spans, log records or data points in it; None before it was first sent.
     """
 
     messages: Sequence[StreamMessage]
@@ -56,7 +56,7 @@ class Request:
     first_try: float = 0.0
     last_try: float = float("-inf")
     not_before: float | None = None
-    items: int = 0
+    items: int | None = None
     _joined: bytes | None = field(default=None, init=False, repr=False)
 
     @property

@@ -213,7 +213,7 @@ class Verdicts:
         self._last.pop(request, None)
         size = request.size
         self._pace.succeeded(size)
-        self._progress.delivered(entries, request.items, size)
+        self._progress.delivered(entries, request.items or 0, size)
         if self._limit < self._destination.max_request_bytes and 2 * size >= self._limit:
             self._near_limit += 1
             if self._near_limit >= _GROW_AFTER:
