@@ -134,6 +134,8 @@ class GrpcSender:
         for sign, name in _CONFIGURATION_SIGNS:
             if code == "UNAVAILABLE" and sign in details:
                 return Pause(name, details)
+        if (code, details) == ("INTERNAL", "Invalid metadata"):  # of this side, and so the same for every request
+            return Pause("request cannot be sent", "a header's name or value is none that gRPC can send")
         trailers = dict(error.trailing_metadata() or ())
         status = trailers.get(_STATUS_TRAILER, b"")
         return from_grpc(code, details, retry_delay(status) if isinstance(status, bytes) else None)
