@@ -35,7 +35,7 @@ from comet_storage._segment.unreadable import UNREADABLE_BLOCK_BYTES, Unreadable
 
 READ_BYTES = 64 * 1024
 """What is read at a time; a reader keeps so much of its segment between two reads."""
-BULK_READ_BYTES = 512 * 1024
+BULK_READ_BYTES = 1024 * 1024
 """What is read at a time for who wants a lot of it, and takes views of it."""
 PROBE_BYTES = 4096
 SINGLE_ENTRY_BYTES = 4096

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-HELD_BYTES_MAX: Final = 24 * 1024 * 1024
-"""What a window of four requests of the default size takes, and two that are read ahead. The memory is up to
+HELD_BYTES_MAX: Final = 20 * 1024 * 1024
+"""What a window of four requests of the default size takes, and one that is read ahead. The memory is up to
 twice that, since gRPC makes a copy of what it sends."""
 
 

@@ -28,6 +28,12 @@ NEARLY_FULL: Final = 0.5
 FRESH_SECONDS: Final = 2.0
 """Entries that are older are not fresh any more."""
 
+RECENT_SECONDS: Final = 30.0
+"""What came so long before the shipper looked at a shard for the first time is fresh as well."""
+
+RECENT_ENTRIES: Final = 64
+"""As many of them as are looked for."""
+
 RANGES_MAX: Final = 32
 """Stretches that may be acknowledged above the offset before the fresh line stops jumping. The log keeps 64."""
 
@@ -89,12 +95,17 @@ class Line:
 class ShardLines:
     """The line, or the two lines, of one shard, and the reading that fills them."""
 
-    def __init__(self, consumer: Consumer, shard: int, position: ShardPosition, *, fresh_first: bool) -> None:
+    def __init__(
+        self, consumer: Consumer, shard: int, position: ShardPosition, clock: Clock, *, fresh_first: bool
+    ) -> None:
         """Begin where the group is."""
         self._consumer = consumer
         self._shard = shard
         self.backlog = Line(shard)
-        self.fresh = Line(shard, fresh=True, position=position.following) if fresh_first else None
+        self.fresh = None
+        if fresh_first:
+            since = clock.wall() - RECENT_SECONDS
+            self.fresh = Line(shard, fresh=True, position=_first_since(consumer, shard, position, since))
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines, the more urgent one first."""
@@ -137,6 +148,20 @@ class ShardLines:
         line.position = messages[-1].id.entry_number + 1
         line.queue.extend(ready_to_send(messages, reading.signal, reading.request_limit))
         return True
+
+
+def _first_since(consumer: Consumer, shard: int, position: ShardPosition, since: float) -> int:
+    """The first of the last entries that came after a moment, or the end: where what is fresh begins.
+
+    What was exported while one shipper made room for another, or was started anew, must not wait behind the backlog.
+    """
+    first = max(position.offset, position.following - RECENT_ENTRIES)
+    last = consumer.read_from(shard, first, RECENT_ENTRIES) if first < position.following else []
+    for message in last:
+        # One from the future is of a clock that was wrong, and says nothing.
+        if since <= message.timestamp / _NANOSECONDS <= since + 2 * RECENT_SECONDS:
+            return message.id.entry_number
+    return last[-1].id.entry_number + 1 if last else position.following
 
 
 class Reading:
@@ -183,3 +208,11 @@ def to_try(lines: Iterable[tuple[ShardLines, Line]], reading: Reading, wanted: i
             shard.fill(line, reading)
         for request in list(line.queue) if wanted > 1 else list(line.queue)[:1]:
             yield line, request
+
+
+def read_ahead(lines: Iterable[tuple[ShardLines, Line]], reading: Reading) -> bool:
+    """Read one request behind one that is under way, so that it can go without delay; return whether there was one.
+
+    One at a time: what comes back meanwhile is more urgent.
+    """
+    return any(line.under_way and not line.queue and shard.fill(line, reading) and line.queue for shard, line in lines)

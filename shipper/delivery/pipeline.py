@@ -21,7 +21,7 @@ from comet_storage import AckError, Client, CometError, Consumer
 from shipper.delivery.attempt import Attempts
 from shipper.delivery.budget import Budget, Share
 from shipper.delivery.clock import Clock, SystemClock
-from shipper.delivery.lines import Line, Reading, ShardLines, all_lines, bytes_held, nothing_queued, to_try
+from shipper.delivery.lines import Line, Reading, ShardLines, all_lines, bytes_held, nothing_queued, read_ahead, to_try
 from shipper.delivery.outage import Outage
 from shipper.delivery.progress import PipelineState, Progress
 from shipper.delivery.requests import Request
@@ -188,7 +188,7 @@ class Pipeline(threading.Thread):
         for shard in mine:
             if shard not in self._shards and (position := consumer.position(shard)) is not None:
                 fresh_first = self._destination.order == "fresh-first"
-                self._shards[shard] = ShardLines(consumer, shard, position, fresh_first=fresh_first)
+                self._shards[shard] = ShardLines(consumer, shard, position, self._clock, fresh_first=fresh_first)
         if mine and not self._shards:
             self._progress.enter("standby")
 
@@ -211,12 +211,10 @@ class Pipeline(threading.Thread):
 
     def _next_request(self, shard: ShardLines, line: Line, reading: Reading) -> Request | None:
         """The request that a line has to send next, if it may send one; read, if there is none waiting."""
-        held_up = self._destination.ordered and bool(line.under_way)
-        if not line.queue and (not held_up or nothing_queued(self._shards.values())):
-            # One is read ahead of the one that is under way, so that it can go without delay; more is only memory.
-            shard.fill(line, reading)
-        if held_up:
+        if self._destination.ordered and line.under_way:
             return None
+        if not line.queue:
+            shard.fill(line, reading)
         return line.queue[0] if line.queue else None
 
     # Sending.
@@ -248,7 +246,7 @@ class Pipeline(threading.Thread):
                     continue
                 self._send(consumer, line, request)
                 progressed = True
-        return pause
+        return 0.0 if read_ahead(self._lines(), reading) else pause
 
     def _book(self, shard: ShardLines, line: Line, request: Request) -> float:
         """When a request may go. A backlog behind fresh entries takes what is free, and stands in nobody's way."""

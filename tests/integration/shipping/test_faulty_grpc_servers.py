@@ -230,7 +230,7 @@ def test_a_collector_at_a_unix_socket_is_reached(server, tmp_path) -> None:
     taken: list[bytes] = []
 
     class Handler(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:  # noqa: ARG002
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
             return grpc.unary_unary_rpc_method_handler(lambda body, _: taken.append(body) or b"")
 
     running = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=[Handler()])
@@ -246,6 +246,6 @@ def test_a_collector_at_a_unix_socket_is_reached(server, tmp_path) -> None:
 
 
 def test_a_header_that_grpc_cannot_send_is_no_fault_of_the_data(server, make_sender) -> None:
-    """gRPC calls it INTERNAL, which from a collector would be a rejection."""
+    """GRPC calls it INTERNAL, which from a collector would be a rejection."""
     outcome = make_sender(headers=(("a!b", "c"),)).send(ROUTE, span_request("a"), "id")
     assert isinstance(outcome, Pause)
