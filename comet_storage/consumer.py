@@ -117,12 +117,12 @@ class Consumer:
                 return read_in_turn(self._cursor, wanted, count, max_bytes, copy=copy)
 
     def read_from(
-        self, shard: int, entry: int, count: int = 100, *, max_bytes: int = READ_BYTES_MAX
+        self, shard: int, entry: int, count: int = 100, *, max_bytes: int = READ_BYTES_MAX, bulk: bool = False
     ) -> list[StreamMessage]:
-        """Messages of one shard from an entry number on, without those that are acknowledged.
+        """Messages of one shard from an entry number on, at least from the offset, without acknowledged ones.
 
-        For those who keep several places in a shard, to have more than one batch under way, or to read what is new
-        before what is old. Moves nothing. Below the offset it begins at the offset.
+        For who keeps several places in a shard, or reads what is new before what is old. Moves nothing. ``bulk`` is for
+        who joins the data and lets go of it soon: large entries may be read-only memoryviews of what was read.
 
         Raises:
             InvalidArgumentError, ClosedError, UnsupportedFormatError, StorageIOError: as :meth:`read`.
@@ -133,7 +133,7 @@ class Consumer:
         with self._lock, storage_errors(self._client.data_dir):
             self._check_open()
             cursor = self._cursor(shard) if count > 0 else None
-            return [] if cursor is None else cursor.read(count, max_bytes, start=entry)[0]
+            return [] if cursor is None else cursor.read(count, max_bytes, start=entry, bulk=bulk)[0]
 
     def position(self, shard: int) -> ShardPosition | None:
         """Where the group is in a shard; None while another consumer has it, or it does not exist. Leases it if free.

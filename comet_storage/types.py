@@ -86,7 +86,7 @@ class StreamMessage(NamedTuple):
     """Full name of the shard's stream, as used to append."""
     id: MessageID
     data: bytes
-    """A memoryview instead if it was read with ``copy=False``; ``memoryview(message.data)`` suits both."""
+    """A memoryview instead if it was read with ``copy=False``, or in bulk; ``memoryview(message.data)`` suits both."""
     timestamp: int
     """Wall clock of the append call, nanoseconds since 1970."""
 

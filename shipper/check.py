@@ -78,6 +78,8 @@ def _try_connection(destination: DestinationConfig, signal: SignalConfig) -> Ite
         secure = False  # what the proxy leads to is tried by the request
         suffix = f" (proxy {proxy_without_password(signal.proxy)})"
     steps = _Steps(destination.name, suffix=suffix)
+    if signal.endpoint.unix:
+        return  # there is nothing between here and there that could be told apart
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT_MAX: Final = 65535
+_UNIX: Final = "unix:"
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class Endpoint:
     """One destination.
 
     Attributes:
-        host: name or address; an IPv6 address without its brackets.
-        port: TCP port.
+        host: name or address; an IPv6 address without its brackets; of a Unix socket its path.
+        port: TCP port; 0 for a Unix socket.
         path: path of the base URL, with a leading and without a trailing slash, or empty; or, of an endpoint that is
             used as it is, its whole path. OTLP/gRPC has no use for it.
         secure: whether TLS is spoken.
@@ -28,8 +29,15 @@ class Endpoint:
     secure: bool
 
     @property
+    def unix(self) -> bool:
+        """Whether it is a Unix socket, which OTLP/gRPC alone can use."""
+        return self.port == 0
+
+    @property
     def target(self) -> str:
-        """Host and port, as gRPC names a destination."""
+        """Host and port, or a Unix socket, as gRPC names a destination."""
+        if self.unix:
+            return f"{_UNIX}{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -38,11 +46,13 @@ class Endpoint:
         return f"{'https' if self.secure else 'http'}://{self.target}{self.path}/{signal_path}"
 
     def __str__(self) -> str:
+        if self.unix:
+            return self.target
         return f"{'https' if self.secure else 'http'}://{self.target}{self.path}"
 
 
 def parse_endpoint(text: str, *, insecure: bool = False, keep_path: bool = False) -> Endpoint:
-    """Read an endpoint: a URL with ``http`` or ``https``, or a bare ``host:port``.
+    """Read an endpoint: a URL with ``http`` or ``https``, a bare ``host:port``, or ``unix:`` and the path of a socket.
 
     Args:
         text: the endpoint.
@@ -52,6 +62,11 @@ def parse_endpoint(text: str, *, insecure: bool = False, keep_path: bool = False
     Raises:
         ValueError: it is not an endpoint; the message is the rule that it breaks.
     """
+    if text.startswith(_UNIX):
+        path = text.removeprefix(_UNIX).removeprefix("//")
+        if not path.startswith("/"):
+            raise ValueError("a Unix socket must be named with its whole path, such as unix:///run/collector.sock")
+        return Endpoint(path, 0, "", secure=False)
     has_scheme = "://" in text
     parts = urlsplit(text if has_scheme else f"//{text}")
     if has_scheme and parts.scheme not in _DEFAULT_PORTS:

@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from comet_otel.streams import Route, route_of_signal
 from comet_storage import Client
+from shipper.delivery.budget import Budget
 from shipper.delivery.clock import SystemClock
 from shipper.delivery.dead_letters import DeadLetters
 from shipper.delivery.pace import Pace
 from shipper.delivery.pipeline import Pipeline
 from shipper.lag_limit import LagLimit
 from shipper.observation import PipelineReport
+from shipper.sending.credentials import credentials_stamp
 from shipper.sending.protocol import Sender, create_sender
 from shipper.settings import DestinationConfig, ShipperConfig, SignalConfig
 
@@ -69,6 +72,7 @@ class Fleet:
         self._config = config
         self._telemetry = telemetry
         self._looked = False
+        self._budget = Budget()
         self._dead_letters = DeadLetters(client, config.dead_letter_share)
         self._runs = [self._run(destination, config, self._dead_letters) for destination in config.destinations]
 
@@ -120,7 +124,7 @@ class Fleet:
         _stop(self._runs, self._config.shutdown_timeout, self._alive)
 
     def _run(self, destination: DestinationConfig, config: ShipperConfig, dead_letters: DeadLetters) -> DestinationRun:
-        return DestinationRun(self._client, destination, config, dead_letters, self._sender)
+        return DestinationRun(self._client, destination, config, dead_letters, self._sender, self._budget)
 
     def _sender(self, destination: DestinationConfig, signal: SignalConfig) -> Sender:
         sender = create_sender(signal)
@@ -139,12 +143,14 @@ class DestinationRun:
         shipper: ShipperConfig,
         dead_letters: DeadLetters,
         sender_of: SenderFactory,
+        budget: Budget,
     ) -> None:
         """Make the senders, which can fail for want of a package; connections are made by the first requests."""
         self.config = config
         self._client = client
         self._shipper = shipper
         self._dead_letters = dead_letters
+        self._budget = budget
         self._stop = threading.Event()
         self._pace = Pace(config.pacing, SystemClock())
         self._signals = {each.signal: each for each in config.signals}
@@ -167,6 +173,8 @@ class DestinationRun:
                     self._stop,
                     once=self._shipper.once,
                     assignment=self._shipper.assignment,
+                    budget=self._budget,
+                    watch=partial(credentials_stamp, self._signals[route.signal]),
                 )
                 self._pipelines[route.stream] = pipeline
                 pipeline.start()

@@ -136,6 +136,11 @@ def _of_hop(observation: Observation) -> Iterator[Metric]:
             f"Items whose export has finished (otel.sdk.exporter.{item}.exported); error_type says why one failed.",
             labels=(*_HOP, "error_type"),
         )
+        inflight = GaugeMetricFamily(
+            f"otel_sdk_exporter_{item}_inflight",
+            f"Items that are being sent (otel.sdk.exporter.{item}.inflight).",
+            labels=_HOP,
+        )
         for report in observation.pipelines:
             state = report.state
             if state.signal == signal.value:
@@ -143,7 +148,9 @@ def _of_hop(observation: Observation) -> Iterator[Metric]:
                 exported.add_metric((*labels, ""), state.delivered_items)
                 exported.add_metric((*labels, "rejected"), state.rejected_items)
                 exported.add_metric((*labels, "dead_lettered"), state.dead_lettered_items)
+                inflight.add_metric(labels, state.inflight_items)
         yield exported
+        yield inflight
 
 
 def _of_pipelines(observation: Observation) -> Iterator[Metric]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from isal.isal_zlib import crc32
 
-__all__ = ["GIL_KEEPING_BYTES", "crc32", "crc32_keeping_gil"]
+__all__ = ["GIL_KEEPING_BYTES", "body_crc32", "crc32", "crc32_keeping_gil"]
 
 GIL_KEEPING_BYTES = 5 * 1024
+
+_LARGE_BODY_BYTES = 64 * 1024
+"""A body of this size was read by a system call of its own, which let the other threads in already."""
 
 
 def crc32_keeping_gil(data: bytes | memoryview, value: int) -> int:
@@ -22,3 +25,8 @@ def crc32_keeping_gil(data: bytes | memoryview, value: int) -> int:
     for start in range(0, size, GIL_KEEPING_BYTES):
         value = crc32(view[start : start + GIL_KEEPING_BYTES], value)
     return value
+
+
+def body_crc32(body: bytes | memoryview, salt: int) -> int:
+    """The checksum of a body that was read, at once where it is large."""
+    return crc32(body, salt) if len(body) > _LARGE_BODY_BYTES else crc32_keeping_gil(body, salt)

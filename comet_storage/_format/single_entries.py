@@ -28,8 +28,9 @@ RESIDUE = 0x2144DF1C
 
 _KIND = 1 | CODEC_RAW << 24
 """One entry, raw, no flags."""
+_KIND_BYTES = _KIND.to_bytes(4, "little")
 _RUN_MIN = 8
-_BODY_BYTES_MAX = GIL_KEEPING_BYTES - FRAME_HEADER_BYTES
+SMALL_BODY_BYTES_MAX = GIL_KEEPING_BYTES - FRAME_HEADER_BYTES
 _head = struct.Struct("<III4xQI").unpack_from
 
 
@@ -41,7 +42,7 @@ class Deltas(dict[int, int]):
         self.salt = salt
 
     def __missing__(self, length: int) -> int:
-        if length > _BODY_BYTES_MAX:
+        if length > SMALL_BODY_BYTES_MAX:
             raise KeyError(length)
         zeros = bytes(length)
         delta = self[length] = crc32(zeros, self.salt) ^ crc32(zeros, RESIDUE)
@@ -75,7 +76,9 @@ def decode_single_entries(window: bytes, at: int, offset: int, number: int, limi
     limit = min(limit, (1 << 32) - (number & 0xFFFFFFFF))
     if window[at + MARKER_OFFSET : at + MARKER_OFFSET + 4] != marker(deltas.salt, number):
         return _NOTHING
-    if window[at + COUNT_OFFSET : at + COUNT_OFFSET + 4] != _KIND.to_bytes(4, "little"):
+    if window[at + COUNT_OFFSET : at + COUNT_OFFSET + 4] != _KIND_BYTES:
+        return _NOTHING
+    if int.from_bytes(window[at : at + 4], "little") > SMALL_BODY_BYTES_MAX:
         return _NOTHING
     return _of_one_size(window, at, offset, number, limit, deltas) or _of_any_size(
         window, at, offset, number, limit, deltas
@@ -90,7 +93,7 @@ def _of_one_size(window: bytes, at: int, offset: int, number: int, limit: int, d
     length = int.from_bytes(window[at : at + 4], "little")
     stride = aligned(FRAME_HEADER_BYTES + length)
     count = min(limit, (len(window) - at) // stride)
-    if count < _RUN_MIN or length > _BODY_BYTES_MAX:
+    if count < _RUN_MIN:
         return None
     halves = memoryview(window)[at : at + count * stride].cast("I")
     step = stride // halves.itemsize

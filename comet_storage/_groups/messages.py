@@ -33,6 +33,11 @@ def frame_messages(stream: str, shard_id: int, frame: Frame, first: int, end: in
     return message_list(stream, id_list(shard_id, first, len(entries)), entries, timestamps)
 
 
+def holds_all(body: memoryview) -> bool:
+    """Whether it is a view of bytes that are nothing but the body, and so can stand for it without a copy."""
+    return isinstance(body.obj, bytes) and len(body.obj) == body.nbytes
+
+
 class FoundEntries:
     """The entries of a frame or run; a frame's lengths are worked out once, however many parts are asked for.
 
@@ -49,11 +54,10 @@ class FoundEntries:
         self._raw: Any = b""  # what is sliced is what messages hold: bytes, or a view
         self._bounds: Sequence[int] | None = None
         if isinstance(found, Frame):
-            whole = found.body.obj
             if view is not None:
                 self._raw = view
             else:
-                self._raw = whole if isinstance(whole, bytes) and len(whole) == found.body.nbytes else bytes(found.body)
+                self._raw = found.body.obj if holds_all(found.body) else bytes(found.body)
             self._bounds = entry_bounds(found.header, found.body)
 
     def part(self, first: int, end: int) -> tuple[list[bytes], Iterable[int], int]:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from comet_storage._groups.lease import Lease
-from comet_storage._groups.messages import FoundEntries, id_list, message_list
+from comet_storage._groups.messages import FoundEntries, holds_all, id_list, message_list
 from comet_storage._groups.tracker import Tracker
 from comet_storage._segment.file import Frame, Run
 from comet_storage._shard.reader import KEPT_BYTES, Gap, ShardReader
 from comet_storage.errors import UnsupportedFormatError
 from comet_storage.types import MessageID, StreamMessage
+
+BULK_ENTRY_BYTES = 4 * 1024
+"""Entries of this mean size are worth a view each; smaller ones are copied."""
 
 
 @dataclass(eq=False)
@@ -49,11 +52,19 @@ class ShardCursor:
         return count if handed[index : index + count] == ids[at : at + count] else 0
 
     def read(
-        self, count: int, max_bytes: int, largest: int | None = None, *, copy: bool = True, start: int = 0
+        self,
+        count: int,
+        max_bytes: int,
+        largest: int | None = None,
+        *,
+        copy: bool = True,
+        start: int = 0,
+        bulk: bool = False,
     ) -> tuple[list[StreamMessage], int]:
         """Up to ``count`` unacknowledged messages in order, from number ``start`` on, and their bytes.
 
-        The first one comes also when it is over ``max_bytes``, unless it is over ``largest``.
+        The first one comes also when it is over ``max_bytes``, unless it is over ``largest``. In bulk, large ones may
+        be views of what they were read with, and with ``copy=False`` all are views, of the map if they can be.
         Gaps that are met are counted, and committed when the offset moves over them.
 
         Raises:
@@ -63,14 +74,15 @@ class ShardCursor:
         size = 0
         full = moved = False
         self.handed = []
-        # Views are of frames: a run's entries are copies.
+        self.reader.bulk = bulk
+        # Views of the map are of frames: a run's entries are copies.
         start = max(start, self.tracker.record.offset)
         for found in self.reader.runs(start, count if copy else 0):
             if isinstance(found, Gap):
                 moved = self.tracker.note_gap(found) or moved
                 continue
             try:
-                self._entries = self._entries_of(found, copy=copy)
+                self._entries = self._entries_of(found, copy=copy, bulk=bulk)
             except UnsupportedFormatError:
                 # What stands before it can be delivered; nothing behind it, or it would be passed over.
                 if not messages:
@@ -92,7 +104,7 @@ class ShardCursor:
             if full:
                 break
         self.has_more = full
-        if self._entries is not None and (not copy or self._entries.found.size > KEPT_BYTES):
+        if self._entries is not None and (bulk or not copy or self._entries.found.size > KEPT_BYTES):
             self._entries = None
         if messages:
             self.tracker.note_seen(messages[-1].id.entry_number + 1)
@@ -100,7 +112,9 @@ class ShardCursor:
             self.lease.commit(self.tracker.record)
         return messages, size
 
-    def _entries_of(self, found: Frame | Run, *, copy: bool) -> FoundEntries:
+    def _entries_of(self, found: Frame | Run, *, copy: bool, bulk: bool) -> FoundEntries:
+        if bulk and isinstance(found, Frame) and found.body.nbytes >= BULK_ENTRY_BYTES * found.header.count:
+            return FoundEntries(found, None if holds_all(found.body) else found.body)
         if copy or isinstance(found, Run):
             known = self._entries
             return known if known is not None and known.found is found else FoundEntries(found)

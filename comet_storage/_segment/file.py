@@ -11,7 +11,9 @@ import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from comet_storage._format.checksum import crc32_keeping_gil
+from zstandard import ZstdDecompressor
+
+from comet_storage._format.checksum import body_crc32
 from comet_storage._format.compression import decompressed_body
 from comet_storage._format.footer import HEAD_BYTES, decode_footer, points_bytes
 from comet_storage._format.frame import (
@@ -23,6 +25,7 @@ from comet_storage._format.frame import (
     decode_header,
     marker,
 )
+from comet_storage._format.large_entries import decode_large_entries
 from comet_storage._format.limits import FRAME_ALIGNMENT, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from comet_storage._format.segment_header import SegmentHeader, decode_segment_header
 from comet_storage._format.single_entries import Deltas, decode_single_entries
@@ -32,6 +35,8 @@ from comet_storage._segment.unreadable import UNREADABLE_BLOCK_BYTES, Unreadable
 
 READ_BYTES = 64 * 1024
 """What is read at a time; a reader keeps so much of its segment between two reads."""
+BULK_READ_BYTES = 1024 * 1024
+"""What is read at a time for who wants a lot of it, and takes views of it."""
 PROBE_BYTES = 4096
 SINGLE_ENTRY_BYTES = 4096
 """With so much of the window left, a run goes on in it; otherwise the window moves first."""
@@ -64,7 +69,7 @@ class Frame(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Frames of one raw entry each, one behind the other, all of which proved themselves."""
+    """Frames of one entry each, one behind the other, all of which proved themselves."""
 
     offset: int
     size: int
@@ -154,9 +159,9 @@ class SegmentFile:
                 offset = found.end
                 number = found.next_number or number
 
-    def walker(self, end: int) -> SegmentWalker | None:
+    def walker(self, end: int, *, bulk: bool = False) -> SegmentWalker | None:
         """A walk that its caller takes step by step; None in a segment without a provable header."""
-        return SegmentWalker(self, self.header.salt, end) if self.header is not None else None
+        return SegmentWalker(self, self.header.salt, end, bulk=bulk) if self.header is not None else None
 
     def find(self, number: int, low: int, high: int) -> tuple[int, int] | None:
         """A frame near the one that holds ``number`` in a segment without an index, by bisection of ``[low, high)``.
@@ -219,29 +224,33 @@ class SegmentWalker:
     Bytes below ``end`` never change, so the window stays good when ``end`` is raised.
     """
 
-    def __init__(self, segment: SegmentFile, salt: int, end: int) -> None:
+    def __init__(self, segment: SegmentFile, salt: int, end: int, *, bulk: bool = False) -> None:
         self._read = segment.read
         self._salt = salt
         self._end = end
         self._deltas = Deltas(salt)
         self._ahead = READ_BYTES
+        self._bulk = bulk
         self._window = b""
         self._window_start = 0
         self._found: tuple[int, FrameHeader] | None = None
         self._failed_bytes = 0
         self._budget: int | None = None
+        self._decompressor: ZstdDecompressor | None = None
 
-    def extend(self, end: int) -> None:
-        """Look at bytes up to ``end`` from now on."""
-        self._end = end
+    def extend(self, end: int, *, bulk: bool) -> None:
+        """Look at bytes up to ``end`` from now on, and at many of them at a time in bulk."""
+        self._end, self._bulk = end, bulk
 
     def forget(self) -> None:
         """Let go of a window that was made for one large body."""
-        if len(self._window) > READ_BYTES:
+        if len(self._window) > READ_BYTES and not self._bulk:
             self._window = b""
 
     def run(self, offset: int, number: int, limit: int) -> Run | None:
-        """Frames of single raw entries at ``offset``, at most ``limit``, as far as the window goes; None without any.
+        """Frames of single entries at ``offset``, at most ``limit``, as far as the window goes; None without any.
+
+        Raw and small ones, or, in bulk, large ones.
 
         Args:
             offset: where the first begins.
@@ -251,6 +260,10 @@ class SegmentWalker:
         self._bytes(offset, min(SINGLE_ENTRY_BYTES, self._end - offset), FRAME_HEADER_BYTES)
         at = offset - self._window_start
         columns = decode_single_entries(self._window, at, offset, number, limit, self._deltas)
+        if self._bulk and not columns.size:
+            columns = decode_large_entries(
+                self._window, at, offset, number, limit, self._salt, self._own_decompressor()
+            )
         if not columns.size:
             return None
         self._ahead = READ_BYTES
@@ -286,10 +299,10 @@ class SegmentWalker:
             # Many long false lengths: checking each would read the same bytes again and again.
             return self._search(offset, offset + FRAME_ALIGNMENT, number)
         body = self._bytes(offset + FRAME_HEADER_BYTES, header.body_length)
-        if len(body) == header.body_length and crc32_keeping_gil(body, self._salt) == header.body_crc:
+        if len(body) == header.body_length and body_crc32(body, self._salt) == header.body_crc:
             if header.codec != CODEC_ZSTD:
                 return Frame(offset, header, body)
-            content = decompressed_body(header, body)
+            content = decompressed_body(header, body, self._own_decompressor())
             # The length is right, so that only this frame is given up.
             return (
                 Damage(offset, offset + header.size, following) if content is None else Frame(offset, header, content)
@@ -300,6 +313,11 @@ class SegmentWalker:
         if self._coherent(offset, header):
             return Damage(offset, offset + header.size, following)
         return self._search(offset, offset + FRAME_ALIGNMENT, number)
+
+    def _own_decompressor(self) -> ZstdDecompressor:
+        if self._decompressor is None:
+            self._decompressor = ZstdDecompressor()
+        return self._decompressor
 
     def _header(self, offset: int, number: int) -> FrameHeader | None:
         if self._found is not None and self._found[0] == offset:
@@ -333,7 +351,7 @@ class SegmentWalker:
         """Bytes from the window, which moves when it must; fewer where the file ends, or behind those ``needed``."""
         start = offset - self._window_start
         if start < 0 or start + size > len(self._window):
-            want = min(max(size, self._ahead), self._end - offset)
+            want = min(max(size, BULK_READ_BYTES if self._bulk else self._ahead), self._end - offset)
             self._window = self._read(want, offset, size if needed is None else needed)
             self._window_start, start = offset, 0
         return memoryview(self._window)[start : start + size]

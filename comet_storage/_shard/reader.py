@@ -67,6 +67,8 @@ class ShardReader:
         self._note_at: tuple[int, int] = (0, 0)
         self._closed_end: int | None = None
         self._walker: SegmentWalker | None = None
+        self.bulk = self._last_in_bulk = False
+        """Whether who reads wants a lot, and takes views of what it was read with."""
         self._last: Frame | Run | None = None
         self._resume: tuple[int, int] = (-1, 0)
         self._settled_below = 0
@@ -126,10 +128,7 @@ class ShardReader:
         return published, published
 
     def frames(self, number: int) -> Iterator[Frame | Gap]:
-        """Frames that hold ``number`` and what follows, up to what is published, with a gap where numbers are missing.
-
-        The first frame may begin with lower numbers.
-        """
+        """Frames that hold ``number`` (the first may begin lower) and what follows, as far as published, and gaps."""
         return (found for found in self._found(number, 0) if not isinstance(found, Run))
 
     def runs(self, number: int, limit: int) -> Iterator[Frame | Run | Gap]:
@@ -146,7 +145,8 @@ class ShardReader:
         """What follows the last walk in the open segment without a gap; ends where anything is in doubt."""
         segment, walker, last = self._segment, self._walker, self._last
         in_last = last is not None and last.first_entry <= number < last.end_entry == self._resume[0]
-        in_last = in_last and (limit > 0 or isinstance(last, Frame))
+        # A run that was read in bulk has views in it, which another reader does not want.
+        in_last = in_last and (isinstance(last, Frame) or (limit > 0 and self._last_in_bulk == self.bulk))
         if segment is None or segment.header is None or walker is None or not (in_last or self._resume[0] == number):
             return
         end = self._closed_end
@@ -164,7 +164,7 @@ class ShardReader:
         if in_last and last is not None:
             yield last
         (number, offset), end = self._resume, min(end, status.size)
-        walker.extend(end)
+        walker.extend(end, bulk=self.bulk)
         while offset < end:
             found = (walker.run(offset, number, limit) if limit else None) or walker.at(offset, number)
             if isinstance(found, Damage) or found.first_entry != number:
@@ -216,10 +216,9 @@ class ShardReader:
         return memoryview(mapped)[start:end] if mapped is not None else None
 
     def _list_segments(self, published: int | None) -> list[int]:
-        """The segments, without those that were begun so late that others before them may be missing.
+        """The segments of what lies below ``published``, which were there before the directory was listed.
 
-        A directory that is listed while names are made in it may show a newer one and not an older one. The segments
-        of everything below ``published`` were there before.
+        One that is listed while names are made in it may show a newer one and not an older one.
         """
         bound = self._page.number_at(published) if published is not None else None
         if bound is None:
@@ -265,7 +264,7 @@ class ShardReader:
         damage is looked at again after a pause; one pause is enough for all that was published before it.
         """
         settled = not last
-        walker = self._walker = segment.walker(end)
+        walker = self._walker = segment.walker(end, bulk=self.bulk)
         while walker is not None and offset < end:
             found: Frame | Run | Damage | None = walker.run(offset, number, limit) if limit else None
             found = found or walker.at(offset, number)
@@ -274,7 +273,7 @@ class ShardReader:
                     if not settled:
                         settled = True
                         self._door.sleep(_SETTLING_SECONDS)
-                        walker = self._walker = segment.walker(end)
+                        walker = self._walker = segment.walker(end, bulk=self.bulk)
                         continue
                     self._settled_below = offset + 1
                 offset, number = found.end, found.next_number or number
@@ -323,7 +322,7 @@ class ShardReader:
             number = found.first_entry + self._indexing.boundary_interval
             self._note_at = (number, found.offset + INDEX_INTERVAL_BYTES)
         self._resume = (found.end_entry, found.offset + found.size)
-        self._last = found if found.size <= KEPT_BYTES else None
+        self._last, self._last_in_bulk = found if found.size <= KEPT_BYTES else None, self.bulk
         if self._walker is not None:
             self._walker.forget()
 

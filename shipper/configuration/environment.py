@@ -26,6 +26,9 @@ SUFFIXES: Final = {
 }
 """Ends of the variables' names and the keys that they stand for."""
 
+_TIMEOUT_LEAST: Final = 100
+_TIMEOUT_MOST: Final = 3_600_000
+
 
 def shipper_layer(environment: Mapping[str, str], problems: Problems) -> Layer:
     """Read what variables say of the shipper as a whole."""
@@ -66,9 +69,12 @@ def _convert(key: str, value: str) -> Any:
     if key == "timeout":
         try:
             # Milliseconds, as the specification has it; the Python SDK reads the same variable as seconds.
-            return float(value) / 1000
+            milliseconds = float(value)
         except ValueError:
-            raise ValueError("must be a number of milliseconds") from None
+            milliseconds = 0.0
+        if not _TIMEOUT_LEAST <= milliseconds <= _TIMEOUT_MOST:
+            raise ValueError(f"must be a number of milliseconds from {_TIMEOUT_LEAST} to {_TIMEOUT_MOST}")
+        return milliseconds / 1000
     return value
 
 

@@ -13,6 +13,7 @@ from comet_otel.streams import Signal
 from shipper.configuration import values
 from shipper.configuration.layers import Layer, Problems, read_layer
 from shipper.configuration.schema import DESTINATION, PACING, PATHS, RETRY, SENDING, SHIPPER, Keys
+from shipper.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,15 +60,19 @@ class ConfigurationFile:
 
 
 def read_file(path: Path, environment: Mapping[str, str], problems: Problems) -> ConfigurationFile:
-    """Read a file; everything that is wrong in it is noted, and left out of what is returned."""
+    """Read a file; everything that is wrong in it is noted, and left out of what is returned.
+
+    Raises:
+        ConfigurationError: it cannot be read at all, so that nothing can be said of what is missing.
+    """
     try:
         table = tomllib.loads(_content(path))
     except OSError as error:
         problems.add(str(path), f"must be a readable file of TOML ({error.strerror})")
-        return ConfigurationFile()
+        raise ConfigurationError(problems.found) from error
     except ValueError as error:
         problems.add(str(path), f"must be a readable file of TOML: {error}")
-        return ConfigurationFile()
+        raise ConfigurationError(problems.found) from error
     return _FileReader(path, environment, problems).read(table)
 
 

@@ -8,13 +8,14 @@ secret of theirs goes to another.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from comet_otel.streams import Signal
+from comet_otel.streams import Signal, route_of_signal
 from shipper.configuration import credentials, environment
 from shipper.configuration.file import ConfigurationFile, FileDestination, read_file
 from shipper.configuration.flags import Flags, flags_of_destinations, layer_of_flags
@@ -171,6 +172,8 @@ class _Resolver:
             self._problems.add(
                 place, "has both a bearer_token_file and a header 'authorization': leave one of them out"
             )
+        if protocol == "grpc" and (headers := pick("headers", *layers)) is not None:
+            self._check_metadata(headers)
         if endpoint is None or given is None:
             return None
         as_it_is = given.of_signal and protocol == "http/protobuf"
@@ -187,8 +190,35 @@ class _Resolver:
         if insecure and insecure.value and endpoint.secure and not insecure.origin.startswith(environment.PREFIX):
             rule = f"contradicts the https of the endpoint {_without_secrets(given.value)!r}: leave one of them out"
             self._problems.add(insecure.origin, rule)
+        self._check_path(given, endpoint, protocol)
         keeps_path = given.of_signal and protocol == "http/protobuf"
         return parse_endpoint(given.value, insecure=not endpoint.secure, keep_path=True) if keeps_path else endpoint
+
+    def _check_metadata(self, headers: Setting) -> None:
+        for name, _ in headers.value:
+            if not _METADATA_KEY.fullmatch(name.lower()) or name.lower().endswith("-bin"):
+                rule = "cannot be sent by gRPC: must be of letters, digits, '-', '_' and '.', and not end with '-bin'"
+                self._problems.add(headers.origin, f"{name!r}: {rule}")
+
+    def _check_path(self, given: Setting, endpoint: Endpoint, protocol: str) -> None:
+        """Say what is probably not meant: a path that is appended once more, or that nobody looks at."""
+        shown = _without_secrets(given.value)
+        if endpoint.unix:
+            if protocol != "grpc":
+                self._problems.add(given.origin, "is a Unix socket, which only the protocol grpc can use", shown=shown)
+            return
+        signal_path = endpoint.path.endswith(_SIGNAL_PATHS)
+        notice = ""
+        if protocol == "grpc" and endpoint.path:
+            rule = "OTLP/gRPC has no use for the path" + ("; is the protocol http/protobuf?" if signal_path else "")
+            notice = f"{given.origin} is {shown!r}: {rule}"
+        elif signal_path and not given.of_signal:
+            notice = (
+                f"{given.origin} is {shown!r}: the path of each signal, such as /v1/traces, is appended to it once "
+                "more; leave it out, or give it as the endpoint of that signal alone"
+            )
+        if notice and notice not in self._notices:
+            self._notices.append(notice)
 
     def _no_endpoint(self, name: str, signals: list[str], *, all_of_them: bool) -> None:
         if not signals:
@@ -252,6 +282,10 @@ class _Resolver:
             if known and self._variables[name].strip():
                 self._notices.append(f"{name} has no effect: every destination of the file has its own endpoint")
 
+
+_SIGNAL_PATHS: Final = tuple(f"/{route_of_signal(signal).http_path}" for signal in Signal)
+
+_METADATA_KEY: Final = re.compile(r"[a-z0-9_.-]+")
 
 _TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "sending": SENDING,

@@ -24,6 +24,19 @@ MEANINGS: Final = ("retry", "pause", "split", "reject")
 SIGNAL_NAMES: Final = tuple(signal.value for signal in Signal)
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OWN_HEADERS: Final = frozenset(
+    (
+        "accept-encoding",
+        "comet-request-id",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "te",
+        "transfer-encoding",
+        "user-agent",
+    )
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ANSWER: Final = re.compile(r"HTTP [1-5][0-9][0-9]|[A-Z][A-Z_]+")
 _NOT_FORWARDED: Final = "deadletter"
@@ -148,10 +161,16 @@ def headers(value: Any) -> tuple[tuple[str, str], ...]:
     """Read a table of header names and values. Messages name the header and never its value."""
     if not isinstance(value, Mapping):
         raise ValueError("must be a table of header names and values")  # noqa: TRY004 - every broken rule is the same error here
-    found = []
+    found: list[tuple[str, str]] = []
+    lower: set[str] = set()
     for name, content in value.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r}: must be NAME=VALUE with a header name of letters, digits and '-'")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("grpc-"):
+            raise ValueError(f"{name!r}: is a header that the protocol, or the shipper, needs for itself")
+        if name.lower() in lower:
+            raise ValueError(f"{name!r}: is there more than once")
+        lower.add(name.lower())
         if not isinstance(content, str) or not content.isascii() or not content.isprintable():
             raise ValueError(f"{name!r}: its value must be printable ASCII")
         found.append((str(name), content))

@@ -9,11 +9,13 @@ again, and leaves one more stretch to the backlog.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from comet_otel.streams import Signal
 from comet_storage import Consumer, ShardPosition
+from shipper.delivery.budget import Share
 from shipper.delivery.clock import Clock
 from shipper.delivery.requests import Request, ready_to_send
 
@@ -25,6 +27,12 @@ NEARLY_FULL: Final = 0.5
 
 FRESH_SECONDS: Final = 2.0
 """Entries that are older are not fresh any more."""
+
+RECENT_SECONDS: Final = 30.0
+"""What came so long before the shipper looked at a shard for the first time is fresh as well."""
+
+RECENT_ENTRIES: Final = 64
+"""As many of them as are looked for."""
 
 RANGES_MAX: Final = 32
 """Stretches that may be acknowledged above the offset before the fresh line stops jumping. The log keeps 64."""
@@ -67,10 +75,13 @@ class Line:
         """Whether it holds requests that are not done with."""
         return bool(self.queue or self.under_way or self.suspects)
 
+    def held(self) -> Iterator[Request]:
+        """Yield the requests that are not done with."""
+        return chain(self.queue, self.under_way, self.suspects)
+
     def lowest(self) -> int:
         """Return the lowest number that it has still to do with."""
-        held = [request.first for requests in (self.queue, self.under_way, self.suspects) for request in requests]
-        return min(held, default=self.position)
+        return min((request.first for request in self.held()), default=self.position)
 
     def put_back(self, requests: list[Request]) -> None:
         """Have requests sent again, each in its place among those that wait; their time is booked anew."""
@@ -84,12 +95,17 @@ class Line:
 class ShardLines:
     """The line, or the two lines, of one shard, and the reading that fills them."""
 
-    def __init__(self, consumer: Consumer, shard: int, position: ShardPosition, *, fresh_first: bool) -> None:
+    def __init__(
+        self, consumer: Consumer, shard: int, position: ShardPosition, clock: Clock, *, fresh_first: bool
+    ) -> None:
         """Begin where the group is."""
         self._consumer = consumer
         self._shard = shard
         self.backlog = Line(shard)
-        self.fresh = Line(shard, fresh=True, position=position.following) if fresh_first else None
+        self.fresh = None
+        if fresh_first:
+            since = clock.wall() - RECENT_SECONDS
+            self.fresh = Line(shard, fresh=True, position=_first_since(consumer, shard, position, since))
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines, the more urgent one first."""
@@ -112,7 +128,9 @@ class ShardLines:
         now = reading.clock.monotonic()
         if line.noticed is not None and now < line.noticed + reading.wait:
             return True
-        messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit)
+        if not reading.share.take(reading.limit):
+            return True
+        messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit, bulk=True)
         while messages and messages[-1].id.entry_number >= end:
             messages.pop()
         if not messages:
@@ -132,6 +150,20 @@ class ShardLines:
         return True
 
 
+def _first_since(consumer: Consumer, shard: int, position: ShardPosition, since: float) -> int:
+    """The first of the last entries that came after a moment, or the end: where what is fresh begins.
+
+    What was exported while one shipper made room for another, or was started anew, must not wait behind the backlog.
+    """
+    first = max(position.offset, position.following - RECENT_ENTRIES)
+    last = consumer.read_from(shard, first, RECENT_ENTRIES) if first < position.following else []
+    for message in last:
+        # One from the future is of a clock that was wrong, and says nothing.
+        if since <= message.timestamp / _NANOSECONDS <= since + 2 * RECENT_SECONDS:
+            return message.id.entry_number
+    return last[-1].id.entry_number + 1 if last else position.following
+
+
 class Reading:
     """How lines are filled.
 
@@ -141,12 +173,46 @@ class Reading:
         limit: bytes to read for one request.
         request_limit: bytes that a request may have.
         wait: seconds that a small request waits for more.
+        share: says whether there is memory for one more.
     """
 
-    def __init__(self, clock: Clock, signal: Signal, limit: int, request_limit: int, wait: float) -> None:
+    def __init__(self, clock: Clock, signal: Signal, limit: int, request_limit: int, wait: float, share: Share) -> None:
         """Take note of it."""
+        self.share = share
         self.clock = clock
         self.signal = signal
         self.limit = limit
         self.request_limit = request_limit
         self.wait = wait
+
+
+def all_lines(shards: Iterable[ShardLines]) -> Iterator[Line]:
+    """Yield the lines of all shards."""
+    return (line for shard in shards for line in shard.lines())
+
+
+def nothing_queued(shards: Iterable[ShardLines]) -> bool:
+    """Whether no request waits to be sent."""
+    return not any(line.queue for line in all_lines(shards))
+
+
+def bytes_held(shards: Iterable[ShardLines]) -> int:
+    """Return how many bytes the requests have that are not done with."""
+    return sum(request.size for line in all_lines(shards) for request in line.held())
+
+
+def to_try(lines: Iterable[tuple[ShardLines, Line]], reading: Reading, wanted: int) -> Iterator[tuple[Line, Request]]:
+    """Yield requests that may be tried next: the first of each line, or, if several are wanted, all that wait in it."""
+    for shard, line in lines:
+        if len(line.queue) < wanted:
+            shard.fill(line, reading)
+        for request in list(line.queue) if wanted > 1 else list(line.queue)[:1]:
+            yield line, request
+
+
+def read_ahead(lines: Iterable[tuple[ShardLines, Line]], reading: Reading) -> bool:
+    """Read one request behind one that is under way, so that it can go without delay; return whether there was one.
+
+    One at a time: what comes back meanwhile is more urgent.
+    """
+    return any(line.under_way and not line.queue and shard.fill(line, reading) and line.queue for shard, line in lines)

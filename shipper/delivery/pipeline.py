@@ -14,18 +14,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from comet_storage import AckError, Client, CometError, Consumer
+from shipper.delivery.attempt import Attempts
+from shipper.delivery.budget import Budget, Share
 from shipper.delivery.clock import Clock, SystemClock
-from shipper.delivery.lines import Line, Reading, ShardLines
+from shipper.delivery.lines import Line, Reading, ShardLines, all_lines, bytes_held, nothing_queued, read_ahead, to_try
 from shipper.delivery.outage import Outage
 from shipper.delivery.progress import PipelineState, Progress
 from shipper.delivery.requests import Request
 from shipper.delivery.senders import Crew, ThreadCrew
 from shipper.delivery.suspects import Suspects
 from shipper.delivery.verdicts import Verdicts
-from shipper.outcome import Outcome, Retry, overridden
+from shipper.outcome import Outcome, Retry
 
 if TYPE_CHECKING:
     from comet_otel.streams import Route
@@ -39,6 +42,9 @@ POLL_SECONDS: Final = 0.1
 
 DISCOVERY_SECONDS: Final = 1.0
 """How soon a new shard, or one that another shipper let go, is noticed."""
+
+WATCH_SECONDS: Final = 2.0
+"""How soon other credentials end a pause."""
 
 _SLICE_SECONDS: Final = 0.5
 """A request takes no longer than this of what a speed limit gives, so that others need not wait behind it for long."""
@@ -64,6 +70,8 @@ class Pipeline(threading.Thread):
         assignment: ``(id, total)``: only shards whose number modulo ``total`` is ``id``.
         clock: another time than the computer's.
         crew: another way to send than by threads.
+        budget: what this pipeline and others may hold in memory together; one of its own without it.
+        watch: returns another value when it is time to try again: there are other credentials.
     """
 
     def __init__(
@@ -80,13 +88,14 @@ class Pipeline(threading.Thread):
         assignment: tuple[int, int] | None = None,
         clock: Clock | None = None,
         crew: Crew | None = None,
+        budget: Budget | None = None,
+        watch: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(name=f"shipper-{destination.name}-{route.stream}", daemon=True)
         self.drained = False
         self._client = client
         self._destination = destination
         self._route = route
-        self._sender = sender
         self._pace = pace
         self._stopping = stop
         self._once = once
@@ -94,11 +103,14 @@ class Pipeline(threading.Thread):
         self._clock = clock or SystemClock()
         self._crew = crew or ThreadCrew(self.name, destination.window)
         self._progress = Progress(_logger, destination.name, route.signal.value, route.stream, self._clock)
+        self._attempts = Attempts(sender, destination, route, self._progress)
         self._outage = Outage(destination.retry)
+        self._watch, self._watched = watch, watch()
         self._verdicts = Verdicts(client, destination, route, dead_letters, pace, self._progress, self._clock)
         self._consumer: Consumer | None = None
         self._shards: dict[int, ShardLines] = {}
         self._suspects = Suspects(self._shards, self._verdicts, self._progress, self._clock)
+        self._share = Share(budget or Budget(), lambda: bytes_held(self._shards.values()))
         self._discovered_at = float("-inf")
         self._turn = 0
         self._window = 1
@@ -153,8 +165,9 @@ class Pipeline(threading.Thread):
         now = self._clock.monotonic()
         pause = self._probe(consumer, now) if self._outage.under_way else self._send_all(consumer, now)
         self._trouble = ""
-        if self._in_flight == 0 and not self._outage.under_way and self._nothing_queued():
+        if self._in_flight == 0 and not self._outage.under_way and nothing_queued(self._shards.values()):
             pause = min(pause, self._finish_or_idle(consumer))
+        self._share.note()
         return pause
 
     def _wait(self, seconds: float) -> None:
@@ -175,7 +188,7 @@ class Pipeline(threading.Thread):
         for shard in mine:
             if shard not in self._shards and (position := consumer.position(shard)) is not None:
                 fresh_first = self._destination.order == "fresh-first"
-                self._shards[shard] = ShardLines(consumer, shard, position, fresh_first=fresh_first)
+                self._shards[shard] = ShardLines(consumer, shard, position, self._clock, fresh_first=fresh_first)
         if mine and not self._shards:
             self._progress.enter("standby")
 
@@ -194,20 +207,15 @@ class Pipeline(threading.Thread):
         if speed is not None:
             limit = min(limit, max(int(speed * _SLICE_SECONDS), 1))
         wait = 0.0 if self._once else self._destination.max_request_wait
-        return Reading(self._clock, self._route.signal, limit, self._verdicts.request_limit(), wait)
+        return Reading(self._clock, self._route.signal, limit, self._verdicts.request_limit(), wait, self._share)
 
     def _next_request(self, shard: ShardLines, line: Line, reading: Reading) -> Request | None:
         """The request that a line has to send next, if it may send one; read, if there is none waiting."""
-        held_up = self._destination.ordered and bool(line.under_way)
-        if not line.queue and (not held_up or self._nothing_queued()):
-            # One is read ahead of the one that is under way, so that it can go without delay; more is only memory.
-            shard.fill(line, reading)
-        if held_up:
+        if self._destination.ordered and line.under_way:
             return None
+        if not line.queue:
+            shard.fill(line, reading)
         return line.queue[0] if line.queue else None
-
-    def _nothing_queued(self) -> bool:
-        return not any(line.queue for shard in self._shards.values() for line in shard.lines())
 
     # Sending.
 
@@ -238,7 +246,7 @@ class Pipeline(threading.Thread):
                     continue
                 self._send(consumer, line, request)
                 progressed = True
-        return pause
+        return 0.0 if read_ahead(self._lines(), reading) else pause
 
     def _book(self, shard: ShardLines, line: Line, request: Request) -> float:
         """When a request may go. A backlog behind fresh entries takes what is free, and stands in nobody's way."""
@@ -253,20 +261,17 @@ class Pipeline(threading.Thread):
         """Send one request, when it is time to, to see whether the destination is well again."""
         if self._in_flight:
             return POLL_SECONDS
-        if now < self._outage.next_try:
-            return self._outage.next_try - now
+        if now < self._outage.next_try and self._watch() == self._watched:
+            pause = self._outage.next_try - now
+            return pause if self._watched is None else min(pause, WATCH_SECONDS)
+        self._watched = self._watch()
         reading = self._reading()
-        candidates: list[tuple[float, Line, Request]] = []
-        for shard, line in self._lines():
-            if not line.queue or (self._outage.refused and len(line.queue) < 2):  # noqa: PLR2004 - another one to try
-                shard.fill(line, reading)
-            # Where requests were refused, another one may show that it was theirs and not the destination's fault.
-            waiting = list(line.queue) if self._outage.refused else list(line.queue)[:1]
-            candidates += [(request.last_try, line, request) for request in waiting]
+        # Where requests were refused, another one may show that it was theirs and not the destination's fault.
+        candidates = list(to_try(self._lines(), reading, 2 if self._outage.refused else 1))
         if not candidates:
             self._outage.over()
             return 0.0
-        _, line, request = min(candidates, key=lambda candidate: candidate[0])
+        line, request = min(candidates, key=lambda candidate: candidate[1].last_try)
         self._send(consumer, line, request)
         return POLL_SECONDS
 
@@ -293,13 +298,7 @@ class Pipeline(threading.Thread):
         request_id = request.id(self._client.log_id, self._route.stream)
 
         def job() -> None:
-            try:
-                body = request.body()
-                outcome: Outcome = self._sender.send(self._route, body, request_id) if body else self._verdicts.NOTHING
-                outcome = overridden(outcome, self._destination.retry.overrides)
-            except Exception as error:  # noqa: BLE001 - an error of ours is no reason to lose the request, or the thread
-                outcome = Retry("error in the shipper", f"{type(error).__name__}: {error}")
-            self._completed.append((consumer, line, request, outcome))
+            self._completed.append((consumer, line, request, self._attempts.make(request, request_id)))
             self._wake.set()
 
         try:
@@ -357,7 +356,7 @@ class Pipeline(threading.Thread):
         """Nothing is left to send: decide about what was rejected, say so, and end if that was asked for."""
         if not self._suspects.clear(consumer):
             return self._suspects.wait()
-        if any(line.noticed is not None for shard in self._shards.values() for line in shard.lines()):
+        if any(line.noticed is not None for line in all_lines(self._shards.values())):
             return POLL_SECONDS
         if self._shards:
             self._progress.enter("idle")
@@ -388,6 +387,7 @@ class Pipeline(threading.Thread):
     def _close_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
         self._shards.clear()
+        self._share.note()
         self._verdicts.forget()
         self._discovered_at = float("-inf")
         if consumer is not None:

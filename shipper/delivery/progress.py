@@ -53,6 +53,7 @@ class PipelineState:
         duplicates_possible: requests that the destination may have got although it did not say so, and which were sent
             again.
         inflight_requests: requests under way.
+        inflight_items: spans, log records or data points in them.
         last_success: when a request was last taken, in seconds since 1970.
         last_error: the last failure, as code and message.
         bytes_per_second: delivered bytes, averaged over some ten seconds.
@@ -76,6 +77,7 @@ class PipelineState:
     failed_requests: int = 0
     duplicates_possible: int = 0
     inflight_requests: int = 0
+    inflight_items: int = 0
     last_success: float | None = None
     last_error: str = ""
     bytes_per_second: float = 0.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 from comet_otel import wire
@@ -43,6 +45,7 @@ class Request:
         first_try: when it was first sent, in seconds since 1970.
         last_try: when it was last sent, by the monotonic clock.
         not_before: when it may go, by the monotonic clock; None as long as that is not decided.
+        items: spans, log records or data points in it; None before it was first sent.
     """
 
     messages: Sequence[StreamMessage]
@@ -53,6 +56,8 @@ class Request:
     first_try: float = 0.0
     last_try: float = float("-inf")
     not_before: float | None = None
+    items: int | None = None
+    _joined: bytes | None = field(default=None, init=False, repr=False)
 
     @property
     def shard(self) -> int:
@@ -74,7 +79,7 @@ class Request:
         """What puts the requests of a shard in the order in which they are to arrive."""
         return self.first, *(int(number) for number in self.piece.split(".") if number)
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Bytes of it, before what its entries have in common is left out."""
         return len(self.payload) if self.payload is not None else sum(len(message.data) for message in self.messages)
@@ -94,12 +99,28 @@ class Request:
         """Return the bytes to send."""
         if self.payload is not None:
             return self.payload
-        if len(self.messages) == 1:
-            return self.messages[0].data
-        entries = [message.data for message in self.messages]
-        if sum(map(len, entries)) <= COALESCED_BYTES_MAX * len(entries):
-            return wire.coalesce(entries)
-        return b"".join(entries)
+        if self._joined is None:
+            entries = [message.data for message in self.messages]
+            if len(entries) > 1 and self.size <= COALESCED_BYTES_MAX * len(entries):
+                return wire.coalesce(map(bytes, entries))
+            self._joined = b"".join(entries)
+            # What they were read to is let go of: from here on there is one copy of these bytes.
+            view, ends = memoryview(self._joined), list(accumulate(map(len, entries)))
+            starts = [0, *ends]
+            self.messages = [
+                message._replace(data=view[start:end])  # type: ignore[arg-type]  # as StreamMessage has it
+                for message, start, end in zip(self.messages, starts, ends, strict=False)
+            ]
+        return self._joined
+
+    def count_items(self, signal: Signal, body: bytes) -> int:
+        """Return how many spans, log records or data points its bytes hold; an entry that is no request counts none."""
+        try:
+            return wire.count_items(body, signal)
+        except wire.MalformedError:
+            if self.payload is not None or len(self.messages) == 1:
+                return 0
+        return sum(Request([message]).count_items(signal, bytes(message.data)) for message in self.messages)
 
     def halves(self) -> list[Request]:
         """Return two requests with half of the entries each; none if it is down to one."""

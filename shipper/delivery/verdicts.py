@@ -213,7 +213,7 @@ class Verdicts:
         self._last.pop(request, None)
         size = request.size
         self._pace.succeeded(size)
-        self._progress.delivered(entries, self._items_of(request), size)
+        self._progress.delivered(entries, request.items or 0, size)
         if self._limit < self._destination.max_request_bytes and 2 * size >= self._limit:
             self._near_limit += 1
             if self._near_limit >= _GROW_AFTER:
@@ -275,11 +275,6 @@ class Verdicts:
         if pieces is not None:
             pieces.left = 0
         return 0 if refused else count
-
-    def _items_of(self, request: Request) -> int:
-        if request.payload is not None:
-            return self._items(request.payload) or 0
-        return sum(self._items(message.data) or 0 for message in request.messages)
 
     def _items(self, payload: bytes) -> int | None:
         try:

@@ -36,6 +36,11 @@ def tls_stamp(tls: TLSConfig) -> tuple[FileStamp, ...]:
     return tuple(file_stamp(path) for path in (tls.certificate, tls.client_certificate, tls.client_key))
 
 
+def credentials_stamp(config: SignalConfig) -> tuple[FileStamp, ...]:
+    """Return what tells whether the token file or any of the certificate files has changed."""
+    return file_stamp(config.bearer_token_file), *tls_stamp(config.tls)
+
+
 class BearerToken:
     """The ``Authorization`` header whose token is in a file."""
 

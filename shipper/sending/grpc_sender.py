@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +56,7 @@ class GrpcSender:
         self._metadata = tuple((name.lower(), value) for name, value in config.headers)
         self._token = BearerToken(config.bearer_token_file)
         self._lock = threading.Lock()
-        self._calls: set[Any] = set()
+        self._in_use: Counter[Any] = Counter()
         self._channel: Any = None
         self._tls_stamp: object = None
         self._closed = False
@@ -73,18 +74,15 @@ class GrpcSender:
         if token is not None:
             metadata.append(("authorization", token))
         try:
-            call = self._start(channel, route, body, metadata)
-        except ValueError:  # the channel was closed meanwhile
-            return Retry("CANCELLED", "the connection was closed meanwhile")
-        try:
-            return success_outcome(call.result())
+            return success_outcome(self._call(channel, route, body, metadata))
         except self._grpc.RpcError as error:
             outcome = self._failure(error)
-        except self._grpc.FutureCancelledError:
-            outcome = Retry("CANCELLED", "the shipper is stopping")
+        except ValueError:  # the channel was closed meanwhile
+            return Retry("CANCELLED", "the connection was closed meanwhile")
         finally:
             with self._lock:
-                self._calls.discard(call)
+                self._in_use[channel] -= 1
+                self._in_use += Counter()
         if outcome.code == "DEADLINE_EXCEEDED":
             self._drop_channel(channel)
         return outcome
@@ -93,29 +91,22 @@ class GrpcSender:
         """Abandon requests in flight and close the channel."""
         with self._lock:
             self._closed = True
-            calls, channel = list(self._calls), self._channel
-        for call in calls:
-            call.cancel()
-        if channel is not None:
+            channels = {self._channel, *self._in_use} - {None}
+        for channel in channels:
             channel.close()
 
-    def _start(self, channel: Any, route: Route, body: bytes, metadata: list[tuple[str, str]]) -> Any:
+    def _call(self, channel: Any, route: Route, body: bytes, metadata: list[tuple[str, str]]) -> Any:
         method = channel.unary_unary(route.grpc_method)
         compression = self._grpc.Compression.NoCompression
         if self._gzip is not None:
             compression = self._grpc.Compression.Gzip
             if takes_compressed(method):
                 body = self._gzip.compress(body, self._config.compression_level)
-        call = method.future(body, timeout=self._config.timeout, metadata=metadata, compression=compression)
-        with self._lock:
-            self._calls.add(call)
-            closed = self._closed
-        if closed:
-            call.cancel()
-        return call
+        # In this thread from end to end: a call with a future costs a quarter more time, and a thread to hand it over.
+        return method(body, timeout=self._config.timeout, metadata=metadata, compression=compression)
 
     def _current_channel(self) -> Any:
-        """Return the channel, made anew if certificates have changed; None when closed.
+        """Return the channel, in use from now on, made anew if certificates have changed; None when closed.
 
         Raises:
             CredentialsError: the certificates cannot be used.
@@ -127,6 +118,7 @@ class GrpcSender:
             if self._channel is None or stamp != self._tls_stamp:
                 # One that others still send over is left to them.
                 self._channel, self._tls_stamp = self._new_channel(), stamp
+            self._in_use[self._channel] += 1
             return self._channel
 
     def _failure(self, error: Any) -> Failure:
@@ -134,6 +126,8 @@ class GrpcSender:
         for sign, name in _CONFIGURATION_SIGNS:
             if code == "UNAVAILABLE" and sign in details:
                 return Pause(name, details)
+        if (code, details) == ("INTERNAL", "Invalid metadata"):  # of this side, and so the same for every request
+            return Pause("request cannot be sent", "a header's name or value is none that gRPC can send")
         trailers = dict(error.trailing_metadata() or ())
         status = trailers.get(_STATUS_TRAILER, b"")
         return from_grpc(code, details, retry_delay(status) if isinstance(status, bytes) else None)

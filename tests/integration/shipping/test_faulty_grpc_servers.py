@@ -223,3 +223,29 @@ def test_a_peer_that_does_not_speak_grpc_is_an_outage(make_sender, client, kind,
     thread.join(10)
     drain(client, make_sender(), destination())
     assert span_names(server.taken) == ["a", "b", "c"]
+
+
+def test_a_collector_at_a_unix_socket_is_reached(server, tmp_path) -> None:
+    """As a sidecar listens that shares a volume and no network."""
+    taken: list[bytes] = []
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(lambda body, _: taken.append(body) or b"")
+
+    running = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=[Handler()])
+    running.add_insecure_port(f"unix:{tmp_path}/s")
+    running.start()
+    sender = GrpcSender(SignalConfig(signal=Signal.TRACES, endpoint=parse_endpoint(f"unix://{tmp_path}/s")))
+    try:
+        assert sender.send(ROUTE, span_request("a"), "id") == Delivered()
+    finally:
+        sender.close()
+        running.stop(grace=None).wait()
+    assert taken == [span_request("a")]
+
+
+def test_a_header_that_grpc_cannot_send_is_no_fault_of_the_data(server, make_sender) -> None:
+    """GRPC calls it INTERNAL, which from a collector would be a rejection."""
+    outcome = make_sender(headers=(("a!b", "c"),)).send(ROUTE, span_request("a"), "id")
+    assert isinstance(outcome, Pause)

@@ -425,3 +425,81 @@ def test_secrets_in_an_endpoint_are_not_shown(endpoint) -> None:
         load_config(Flags(data_dir=Path("log"), endpoint=endpoint), {})
     assert "S3C" not in str(raised.value)
     assert "RET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint", "notice"),
+    [
+        ("http/protobuf", "http://collector:4318/v1/traces", "appended to it once more"),
+        ("http/protobuf", "http://collector:4318/otlp/v1/logs/", "appended to it once more"),
+        ("grpc", "http://collector:4318/v1/traces", "is the protocol http/protobuf?"),
+        ("grpc", "http://collector:4317/tenant", "no use for the path"),
+        ("http/protobuf", "http://collector:4318/otlp", None),
+        ("grpc", "http://collector:4317/", None),
+    ],
+)
+def test_a_path_that_is_probably_not_meant_is_pointed_out(protocol: str, endpoint: str, notice: str | None) -> None:
+    """It is used as the specification says all the same: the endpoint of all signals gets the path of each appended."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    loaded = load_config(Flags(data_dir=Path("/log")), variables)
+    assert len(loaded.notices) == (notice is not None)
+    assert all(notice is not None and notice in found for found in loaded.notices)
+
+
+def test_the_endpoint_of_one_signal_is_used_as_it_is_and_not_pointed_out() -> None:
+    """That is what its path is for."""
+    variables = {
+        f"OTEL_EXPORTER_OTLP_{signal.name}_ENDPOINT": f"http://collector:4318/v1/{signal.value}" for signal in Signal
+    }
+    loaded = load_config(Flags(data_dir=Path("/log")), {**variables, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert loaded.notices == ()
+    assert [str(each.endpoint) for each in only(loaded).signals] == list(variables.values())
+
+
+@pytest.mark.parametrize(
+    ("headers", "protocol", "problem"),
+    [
+        ("x-bin=abc", "grpc", "'x-bin': cannot be sent by gRPC"),
+        ("a!b=c", "grpc", "'a!b': cannot be sent by gRPC"),
+        ("a!b=c", "http/protobuf", None),
+        ("X-Tenant=shop%2017", "grpc", None),
+        ("grpc-timeout=1S", "grpc", "needs for itself"),
+        ("Content-Length=3", "http/protobuf", "needs for itself"),
+        ("comet-request-id=1", "grpc", "needs for itself"),
+        ("a=1,A=2", "grpc", "more than once"),
+        (" api-key = a%20b ,, x-y=1=2 , ", "grpc", None),
+        ("key", "grpc", "must be NAME=VALUE"),
+        ("key=%C3%A4", "grpc", "printable ASCII"),
+    ],
+)
+def test_headers_that_could_not_be_sent_are_refused_at_once(headers: str, protocol: str, problem: str | None) -> None:
+    """A request with one of them would never be taken, and it would not be the request's fault."""
+    variables = {"OTEL_EXPORTER_OTLP_HEADERS": headers, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    flags = Flags(**NEEDED)
+    if problem is None:
+        assert only(load_config(flags, variables)).signals[0].headers
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(flags, variables)
+    (found,) = caught.value.problems
+    assert problem in found
+    assert found.startswith("OTEL_EXPORTER_OTLP_HEADERS")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "10s", "nan", "inf", "99999999999", "0x10"])
+def test_a_timeout_that_is_none_is_refused_in_its_own_unit(text: str) -> None:
+    """The variable counts milliseconds, and so does what is said of it."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(Flags(**NEEDED), {"OTEL_EXPORTER_OTLP_TIMEOUT": text})
+    (found,) = caught.value.problems
+    assert found == f"OTEL_EXPORTER_OTLP_TIMEOUT is {text!r}: must be a number of milliseconds from 100 to 3600000"
+
+
+def test_a_unix_socket_is_an_endpoint_for_grpc_alone() -> None:
+    """As gRPC names it, with or without slashes, by its whole path."""
+    for text in ("unix:/run/collector.sock", "unix:///run/collector.sock"):
+        endpoint = only(load_config(Flags(data_dir=Path("/log"), endpoint=text), {})).signals[0].endpoint
+        assert (endpoint.target, str(endpoint), endpoint.secure) == (*["unix:/run/collector.sock"] * 2, False)
+    for text, protocol in (("unix:collector.sock", "grpc"), ("unix:/run/collector.sock", "http/protobuf")):
+        with pytest.raises(ConfigurationError, match="Unix socket"):
+            load_config(Flags(data_dir=Path("/log"), endpoint=text, protocol=protocol), {})

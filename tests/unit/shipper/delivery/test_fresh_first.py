@@ -195,3 +195,22 @@ def wait_for(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.005)
+
+
+def test_what_came_just_before_the_shipper_goes_before_the_backlog_too(client, monkeypatch) -> None:
+    """It may have been exported while one shipper took over from another."""
+    monkeypatch.setattr("shipper.delivery.lines.RECENT_SECONDS", 0.5)
+    old = backlog(client, 4 * MIB)
+    aged = time.monotonic() + 0.6
+    while time.monotonic() < aged:
+        time.sleep(0.01)
+    recent = [f"recent {number}" for number in range(4)]
+    for number, name in enumerate(recent):
+        client.append(f"traces:v1:shard:{number % 2:04d}", [span_request(name)])
+    sender = ScriptedSender()
+    drain(client, sender, destination(order="fresh-first", max_request_bytes=MIB))
+    names = span_names(sender.bodies)
+    assert sorted(names) == sorted([*old, *recent])
+    assert set(names[: len(recent)]) == set(recent)
+    total = client.accounting("traces:v1", GROUP)
+    assert (total.delivered, total.pending) == (len(names), 0)
