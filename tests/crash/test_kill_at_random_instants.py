@@ -66,8 +66,10 @@ def test_an_owner_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path, ca
             acknowledged: dict[int, tuple[int, int]] = {}
         chance = random.Random(kill)
         with Child(append_until_killed, str(directory), kill, config, None, 0, ENDLESS) as child:
-            # Half of them die soon after the first acknowledgement, the others also before it.
-            data = child.read_raw(time.monotonic() + chance.choice((0.01, 0.03, 0.06, 0.09)) * chance.random())
+            # Two of three die some time after their first acknowledgement, however slow the machine is; the third at
+            # any instant, also while it opens the log.
+            data = child.read_some() if kill % 3 else b""
+            data += child.read_raw(time.monotonic() + chance.choice((0.01, 0.03, 0.06, 0.09)) * chance.random())
             child.kill()
             data += child.read_rest()
         tally.kills += 1
@@ -77,6 +79,7 @@ def test_an_owner_that_is_killed_loses_nothing_that_it_acknowledged(tmp_path, ca
                 check(client, acknowledged, tally, kill)
             append_on(client, acknowledged, CHECKER + kill, 0)
             check(client, acknowledged, tally, kill)
+    assert tally.acknowledged >= OWNED_KILLS * 2 // 3
     with capsys.disabled():
         print("\n" + tally.line("owned shard, random instants"))
 
@@ -87,6 +90,7 @@ def test_of_three_processes_on_one_shard_those_that_live_are_not_harmed(tmp_path
     for start in range(0, SHARED_KILLS, KILLS_PER_LOG * 3):
         kills = min(KILLS_PER_LOG * 3, SHARED_KILLS - start)
         _shared_campaign(tmp_path / f"log{start}", start, kills, tally)
+    assert tally.acknowledged >= SHARED_KILLS * 2 // 3
     with capsys.disabled():
         print("\n" + tally.line("shared shard, three processes, random instants"))
 
@@ -106,6 +110,8 @@ def _shared_campaign(directory: Path, start: int, kills: int, tally: Tally) -> N
         for _ in range(3):
             begin()
         for kill in range(kills):
+            if kill % 3:
+                tally.acknowledged += add_reports(acknowledged, living[-1].read_some())
             for child in living:
                 tally.acknowledged += add_reports(
                     acknowledged, child.read_raw(time.monotonic() + (0.01 if FULL else 0.003) * chance.random())

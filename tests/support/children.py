@@ -88,6 +88,15 @@ class Child:
             parts.append(part)
         return b"".join(parts)
 
+    def read_some(self) -> bytes:
+        """What the child writes first, however long that takes."""
+        data = b""
+        while not (data or self._ended):
+            if not select.select([self._from.fileno()], [], [], PATIENCE_SECONDS)[0]:
+                raise AssertionError("the child said nothing")
+            data = self.read_raw(time.monotonic() + 0.001)
+        return data
+
     def read_rest(self) -> bytes:
         """What the child wrote before its end, which must be near."""
         data = self.read_raw(time.monotonic() + PATIENCE_SECONDS)
