@@ -17,7 +17,7 @@ from comet_otel.wire import MalformedError, split_request, walk
 from comet_otel.wire.fields import LENGTH_DELIMITED
 from comet_otel.wire.levels import LEVELS
 
-__all__ = ["LARGE_BYTES", "LARGE_COPIES", "Entries", "Preparer", "Request"]
+__all__ = ["LARGE_BYTES", "LARGE_COPIES", "Entries", "LargeError", "LargeWork", "Preparer", "Request"]
 
 FIELDS_MAX: Final = 500_000
 """Resources, scopes and items that a request may have which has to be split; each becomes an object on the way."""
@@ -46,6 +46,7 @@ class Request:
         is_json: whether the body is JSON and not protobuf.
         request_id: what the shipper calls it; empty for others.
         charged: bytes in flight that are counted for it, and given back when it is answered.
+        is_large: whether it is work for those threads that do nothing else.
     """
 
     signal: Signal
@@ -54,6 +55,7 @@ class Request:
     is_json: bool = False
     request_id: str = ""
     charged: int = 0
+    is_large: bool = False
 
 
 @dataclass(slots=True)
@@ -75,20 +77,30 @@ class Entries:
     duplicate: bool = False
 
 
+class LargeError(Exception):
+    """What a request turns out to be, or to take, is more than may be worked on here."""
+
+
 class LargeWork:
-    """The right to work on something large, which one thread has at a time.
+    """The right to work on something large, which one thread has at a time, and some never.
 
     A body takes several times its size in memory while it is worked on. For small ones that is little, and of the large
     ones there is one at a time: so it is bounded, and no request has to wait for memory while it keeps some.
     """
 
-    def __init__(self, turn: threading.Lock) -> None:
+    def __init__(self, turn: threading.Lock | None) -> None:
         self._turn = turn
         self._has_it = False
 
     def needs(self, size: int) -> None:
-        """Wait for the right, if such a size needs it, unless this thread has it already."""
+        """Wait for the right, if such a size needs it, unless this thread has it already.
+
+        Raises:
+            LargeError: it is not to be had.
+        """
         if size > LARGE_BYTES and not self._has_it:
+            if self._turn is None:
+                raise LargeError
             self._turn.acquire()
             self._has_it = True
 
@@ -96,7 +108,7 @@ class LargeWork:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._has_it:
+        if self._turn is not None and self._has_it:
             self._turn.release()
             give_memory_back()
 
@@ -132,6 +144,7 @@ class Preparer:
 
         Raises:
             ReceiverError: it is none, or too large.
+            LargeError: it is large, and this is not the place for it.
         """
         key = self._duplicates.key(request.signal, request.request_id, request.body)
         if key is not None and self._duplicates.is_known(key):

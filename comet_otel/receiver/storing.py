@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from comet_otel._export import ENTRY_BYTES_MAX
 from comet_otel._logging import TroubleLog
 from comet_otel.receiver.errors import InternalError, NotStoredError, ReceiverError, TooLargeError
-from comet_otel.receiver.preparing import Entries, LargeWork, Preparer, Request
+from comet_otel.receiver.preparing import Entries, LargeError, LargeWork, Preparer, Request
 from comet_otel.streams import Signal, route_of_signal
 from comet_storage import BatchTooLarge, Client, ClosedError, CometConfig, CometError, EntryTooLarge, LogMovedError
 
@@ -69,15 +69,18 @@ class Storing:
         self._append_bytes_max = client.config.storage.max_append_bytes
         self._trouble = TroubleLog(_logger, f"storing what was received in {client.data_dir}")
 
-    def store(self, signal: Signal, requests: Sequence[Request]) -> list[Stored | ReceiverError]:
+    def store(self, signal: Signal, requests: Sequence[Request]) -> list[Stored | ReceiverError | None]:
         """Store requests of one signal, and return for each what its answer is. Returns when they are stored.
 
-        Nothing is raised, whatever the requests are.
+        Nothing is raised, whatever the requests are. None: it has turned out to be large, has been marked as such, and
+        is to be given here once more, beside others that are.
         """
-        with LargeWork(self._large_turn) as work:
+        with LargeWork(self._large_turn if any(request.is_large for request in requests) else None) as work:
             return self._store(signal, requests, work)
 
-    def _store(self, signal: Signal, requests: Sequence[Request], work: LargeWork) -> list[Stored | ReceiverError]:
+    def _store(
+        self, signal: Signal, requests: Sequence[Request], work: LargeWork
+    ) -> list[Stored | ReceiverError | None]:
         prepared = [self._prepare(request, work) for request in requests]
         good = [entries for entries in prepared if isinstance(entries, Entries) and entries.payloads]
         failure: ReceiverError | None = None
@@ -85,17 +88,22 @@ class Storing:
             failure = self._append(signal, [payload for entries in good for payload in entries.payloads])
         return [self._answer(entries, failure) for entries in prepared]
 
-    def _prepare(self, request: Request, work: LargeWork) -> Entries | ReceiverError:
+    def _prepare(self, request: Request, work: LargeWork) -> Entries | ReceiverError | None:
         try:
             return self._preparer.prepare(request, work)
+        except LargeError:
+            request.is_large = True
+            return None
         except ReceiverError as error:
             return error.detached()
         except Exception:
             _logger.exception("a request of %d bytes of %s failed", len(request.body), request.signal.value)
             return InternalError("the receiver failed on this request; its log says how")
 
-    def _answer(self, entries: Entries | ReceiverError, failure: ReceiverError | None) -> Stored | ReceiverError:
-        if isinstance(entries, ReceiverError):
+    def _answer(
+        self, entries: Entries | ReceiverError | None, failure: ReceiverError | None
+    ) -> Stored | ReceiverError | None:
+        if not isinstance(entries, Entries):
             return entries
         if entries.payloads and failure is not None:
             return failure

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from comet_otel.receiver.errors import InternalError, NotStoredError
-from comet_otel.receiver.grouping import GROUP_BYTES, GROUP_BYTES_MAX, Grouping
+from comet_otel.receiver.errors import InternalError, NotStoredError, OverloadedError
+from comet_otel.receiver.grouping import GROUP_BYTES, GROUP_BYTES_MAX, LARGE_WAITING_MAX, Grouping
 from comet_otel.receiver.preparing import Request
 from comet_otel.receiver.storing import Stored
 from comet_otel.streams import Signal
@@ -75,6 +75,41 @@ def test_a_request_that_is_alone_does_not_wait() -> None:
         assert await grouping.submit(Request(Signal.TRACES, b"abc")) == Stored(entries=3)
 
     assert run(scenario).groups == [[b"abc"]]
+
+
+def test_nothing_waits_behind_what_turns_out_large() -> None:
+    """A request that is marked on its way is stored later and alone, while others go on; too many are refused."""
+    go_on = threading.Event()
+
+    class Marking(Store):
+        def __call__(self, signal, requests) -> list[Any]:
+            for request in requests:
+                if request.is_large:
+                    assert go_on.wait(60)
+            answers = super().__call__(signal, requests)
+            for index, request in enumerate(requests):
+                if request.encoding == "zstd" and not request.is_large:
+                    request.is_large, answers[index] = True, None
+            return answers
+
+    async def main() -> None:
+        store = Marking()
+        grouping = Grouping(store, group_wait=0, appends_are_quick=True)
+        large = [
+            grouping.submit(Request(Signal.TRACES, b"%d" % number, "zstd")) for number in range(LARGE_WAITING_MAX + 5)
+        ]
+        for _ in range(20):
+            assert await grouping.submit(Request(Signal.TRACES, b"small")) == Stored(entries=5)
+        while sum(answer.done() for answer in large) < 4:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        assert {type(answer.result()) for answer in large if answer.done()} == {OverloadedError}
+        go_on.set()
+        answers = await asyncio.gather(*large)
+        assert sum(isinstance(answer, OverloadedError) for answer in answers) == 4
+        assert all(len(group) == 1 for group in store.groups[-LARGE_WAITING_MAX:])
+        grouping.close()
+
+    asyncio.run(main())
 
 
 def test_small_requests_wait_for_one_that_is_arriving() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from types import SimpleNamespace
 
 import pytest
 
+from comet_otel.receiver import preparing
 from comet_otel.receiver.duplicates import Duplicates
 from comet_otel.receiver.errors import InternalError, NotStoredError, TooLargeError, UndecodableError
 from comet_otel.receiver.preparing import Preparer, Request
@@ -103,6 +105,19 @@ def test_a_mistake_of_our_own_is_told_to_its_request_alone(monkeypatch) -> None:
     monkeypatch.setattr(Preparer, "prepare", lambda self, one, work: 1 / 0 if one is bad else prepare(self, one, work))
     answers = storing(log).store(Signal.TRACES, [bad, request()])
     assert [type(answer) for answer in answers] == [InternalError, Stored]
+
+
+def test_what_turns_out_large_is_left_to_others(monkeypatch) -> None:
+    """It is marked and not stored, at no cost to its group, and stored when it comes again with its mark."""
+    monkeypatch.setattr(preparing, "LARGE_BYTES", 1000)
+    log = Log()
+    stored = storing(log)
+    small, large = request(), request(gzip.compress(trace_request(60)), encoding="gzip")
+    assert [type(answer) for answer in stored.store(Signal.TRACES, [large, small])] == [type(None), Stored]
+    assert (large.is_large, small.is_large, len(log.appended)) == (True, False, 1)
+    [answer] = stored.store(Signal.TRACES, [large])
+    assert isinstance(answer, Stored)
+    assert len(log.appended) > 1
 
 
 def test_what_is_too_much_for_one_call_goes_in_several() -> None:
