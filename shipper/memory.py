@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 from typing import Final
 
@@ -25,6 +26,9 @@ def keep_buffers() -> None:
     """
     if not _once.acquire(blocking=False):
         return
+    # What was loaded up to here stays, so Python need not look through it each time for what has become garbage.
+    gc.collect()
+    gc.freeze()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

@@ -31,9 +31,6 @@ FRESH_SECONDS: Final = 2.0
 RECENT_SECONDS: Final = 30.0
 """What came so long before the shipper looked at a shard for the first time is fresh as well."""
 
-RECENT_ENTRIES: Final = 64
-"""As many of them as are looked for."""
-
 RANGES_MAX: Final = 32
 """Stretches that may be acknowledged above the offset before the fresh line stops jumping. The log keeps 64."""
 
@@ -104,8 +101,10 @@ class ShardLines:
         self.backlog = Line(shard)
         self.fresh = None
         if fresh_first:
+            # What was exported while one shipper made room for another must not wait behind the backlog.
             since = clock.wall() - RECENT_SECONDS
-            self.fresh = Line(shard, fresh=True, position=_first_since(consumer, shard, position, since))
+            begin = _first_since(consumer, shard, position.offset, position.following, since, clock)
+            self.fresh = Line(shard, fresh=True, position=begin)
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines, the more urgent one first."""
@@ -115,6 +114,8 @@ class ShardLines:
 
     def fill(self, line: Line, reading: Reading) -> bool:
         """Read more for a line; return whether anything was there, even if it waits for more to come."""
+        if not reading.share.take(reading.limit):
+            return True
         position = self._consumer.position(self._shard)
         if position is None:
             return False
@@ -128,8 +129,6 @@ class ShardLines:
         now = reading.clock.monotonic()
         if line.noticed is not None and now < line.noticed + reading.wait:
             return True
-        if not reading.share.take(reading.limit):
-            return True
         messages = self._consumer.read_from(self._shard, start, READ_ENTRIES_MAX, max_bytes=reading.limit, bulk=True)
         while messages and messages[-1].id.entry_number >= end:
             messages.pop()
@@ -141,27 +140,31 @@ class ShardLines:
             line.noticed = now
             return True
         line.noticed = None
-        stale = messages[0].timestamp / _NANOSECONDS < reading.clock.wall() - FRESH_SECONDS
+        since = reading.clock.wall() - FRESH_SECONDS
+        stale = messages[0].timestamp / _NANOSECONDS < since
         if line.fresh and not small and stale and position.ranges < RANGES_MAX:
-            line.position = position.following
-            return True
+            line.position = _first_since(self._consumer, self._shard, start + 1, end, since, reading.clock)
+            return self.fill(line, reading)
         line.position = messages[-1].id.entry_number + 1
         line.queue.extend(ready_to_send(messages, reading.signal, reading.request_limit))
         return True
 
 
-def _first_since(consumer: Consumer, shard: int, position: ShardPosition, since: float) -> int:
-    """The first of the last entries that came after a moment, or the end: where what is fresh begins.
+def _first_since(consumer: Consumer, shard: int, first: int, end: int, since: float, clock: Clock) -> int:
+    """The first entry from ``first`` to ``end`` that came after a moment, by bisection; ``end`` where none did.
 
-    What was exported while one shipper made room for another, or was started anew, must not wait behind the backlog.
+    One from the future was stored while a clock was wrong, and counts as old.
     """
-    first = max(position.offset, position.following - RECENT_ENTRIES)
-    last = consumer.read_from(shard, first, RECENT_ENTRIES) if first < position.following else []
-    for message in last:
-        # One from the future is of a clock that was wrong, and says nothing.
-        if since <= message.timestamp / _NANOSECONDS <= since + 2 * RECENT_SECONDS:
-            return message.id.entry_number
-    return last[-1].id.entry_number + 1 if last else position.following
+    latest = clock.wall() + RECENT_SECONDS
+    low, high = first, end
+    while low < high:
+        middle = (low + high) // 2
+        found = consumer.read_from(shard, middle, 1, max_bytes=1, bulk=True)
+        if not found or since <= found[0].timestamp / _NANOSECONDS <= latest:
+            high = middle
+        else:
+            low = found[0].id.entry_number + 1
+    return min(low, end)
 
 
 class Reading:

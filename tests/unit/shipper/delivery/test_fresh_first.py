@@ -197,9 +197,13 @@ def wait_for(condition) -> None:
         time.sleep(0.005)
 
 
-def test_what_came_just_before_the_shipper_goes_before_the_backlog_too(client, monkeypatch) -> None:
-    """It may have been exported while one shipper took over from another."""
-    monkeypatch.setattr("shipper.delivery.lines.RECENT_SECONDS", 0.5)
+@pytest.mark.parametrize("shorter", ["RECENT_SECONDS", "FRESH_SECONDS"])
+def test_what_came_just_before_the_shipper_goes_before_the_backlog_too(client, monkeypatch, shorter) -> None:
+    """It may have been exported while one shipper took over from another.
+
+    Also where what came just before that is too much to be fresh, and is left to the backlog.
+    """
+    monkeypatch.setattr(f"shipper.delivery.lines.{shorter}", 0.5)
     old = backlog(client, 4 * MIB)
     aged = time.monotonic() + 0.6
     while time.monotonic() < aged:
