@@ -198,9 +198,8 @@ class ShardWriter(GrowingShard):
         self._words[ACTIVE_SEGMENT] = number
         door.failpoint("rotate.before_prepare")
         prepared = self._take_prepared(segment_capacity(self._settings.segment_size, size), old.step)
-        if self.failure is not None:
-            # In a child that was forked in the middle of this: the segment is the parent's to begin.
-            raise self.failure
+        # In a child that was forked in the middle of this, the segment is the parent's to begin.
+        self._check_kept()
         header = SegmentHeader(
             log_id=self._settings.log_id,
             salt=prepared.salt,
@@ -216,10 +215,12 @@ class ShardWriter(GrowingShard):
         )
         new = begin_segment(prepared, layout.segment(number), header)
         if not self.file_lock.is_named():
+            new.close()
+            # In a child that was forked in the middle of this, the segment is the parent's, name and all.
+            self._check_kept()
             # The name was given in a directory that took this one's place meanwhile: whoever has that wants none of it.
             with contextlib.suppress(OSError):
                 door.unlink(layout.segment(number))
-            new.close()
             self.look_for_loss()
             raise ShardLostError(f"the directory of shard {self.name} was moved meanwhile; nothing was stored")
         new.step = old.step
@@ -236,6 +237,11 @@ class ShardWriter(GrowingShard):
         if len(self.closing) > CLOSING_SEGMENTS_MAX:
             self.finish_closed()
         return new
+
+    def _check_kept(self) -> None:
+        """Raise what ended this writer, if anything did."""
+        if self.failure is not None:
+            raise self.failure
 
     def _sync_active(self, offset: int, stop: int) -> None:
         try:
