@@ -27,6 +27,7 @@ class Guard:
 
     def __init__(self, door: Door, directory: str) -> None:
         self._door = door
+        self._directory = directory
         self._fd = door.open_directory_kept(directory)
 
     def try_acquire(self) -> bool:
@@ -35,6 +36,15 @@ class Guard:
             return self._door.try_lock(self._fd)
         except OSError:
             return True
+
+    def is_displaced(self) -> bool:
+        """Whether another directory has the name by now, as far as that can be told."""
+        try:
+            named = self._door.status(self._directory)
+            locked = self._door.descriptor_status(self._fd)
+        except OSError:
+            return False
+        return (named.device, named.inode) != (locked.device, locked.inode)
 
     def close(self) -> None:
         """Free the lock. In a forked child: the parent keeps it."""

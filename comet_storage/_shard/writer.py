@@ -218,9 +218,11 @@ class ShardWriter(GrowingShard):
             new.close()
             # In a child that was forked in the middle of this, the segment is the parent's, name and all.
             self._check_kept()
-            # The name was given in a directory that took this one's place meanwhile: whoever has that wants none of it.
-            with contextlib.suppress(OSError):
-                door.unlink(layout.segment(number))
+            if self._guard is not None and self._guard.is_displaced():
+                # The name was given in a directory that took this one's place: whoever has that wants none of it. In
+                # any other case another writer may be using the segment already.
+                with contextlib.suppress(OSError):
+                    door.unlink(layout.segment(number))
             self.look_for_loss()
             raise ShardLostError(f"the directory of shard {self.name} was moved meanwhile; nothing was stored")
         new.step = old.step
