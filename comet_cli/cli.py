@@ -42,6 +42,7 @@ from comet_cli.options import (
 )
 from comet_cli.replaying import carry_out, plan_replay
 from comet_otel.streams import ROUTES, route_of_stream
+from comet_otel.version import version_line
 from comet_storage import Client, StreamMessage
 from shipper import status as status_module
 from shipper.status_table import size_text, status_view
@@ -61,6 +62,21 @@ app = typer.Typer(
 )
 
 app.add_typer(deadletter_commands.app, name="deadletter")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line("comet"))
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    _: Annotated[
+        bool, typer.Option("--version", help="Say which release this is.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> NoReturn:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
+from comet_otel.version import version_line
 from shipper.configuration.effective import effective_settings
 from shipper.configuration.environment import DATA_DIR_VARIABLE
 from shipper.configuration.flags import Flags
@@ -125,6 +126,21 @@ Listen = Annotated[str | None, _option("Serve /healthz, /readyz and /metrics the
 LogFormat = Annotated[str | None, _option("auto (default: text on a terminal), text or json.")]
 ShutdownTimeout = Annotated[str | None, _option("Seconds for requests in flight at the end (default 5).", "S")]
 Assignment = Annotated[str | None, _option("Serve only this part of the shards, such as 0/2.", "INDEX/TOTAL")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line("comet-shipper"))
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    _: Annotated[
+        bool, typer.Option("--version", help="Say which release this is.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> NoReturn:

@@ -8,7 +8,6 @@ because they acknowledge through it, and last what others look at. SIGHUP reads 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from comet_otel.version import version
 from comet_storage import Client, CometError
 from shipper import data_directory
 from shipper.errors import ConfigurationError, EnvironmentFailedError
@@ -77,7 +77,7 @@ class Daemon:
         self._trouble_with_log = ""
         self._observation = Observation(
             pid=os.getpid(),
-            version=_version(),
+            version=version(),
             started=time.time(),
             observed=time.time(),
             data_dir=str(self._config.data_dir),
@@ -289,10 +289,3 @@ def _telemetry(observe: Callable[[], Observation]) -> Telemetry | None:
 
 def _endpoints(destination: Any) -> str:
     return ", ".join(sorted({f"{each.endpoint} by {each.protocol}" for each in destination.signals}))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("comet-otel")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return "0"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 from comet_otel.config import load_config
+from comet_otel.version import version_line
 from comet_storage import CometError, ConfigError, quantities
 
 _WRONG_USAGE = 2
@@ -52,6 +53,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line("comet-receiver"))
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Say which release this is.", callback=_print_version, is_eager=True)
+]
 
 
 def main() -> NoReturn:
@@ -117,6 +129,7 @@ def run(
     ] = _DEFAULTS.duplicate_window,
     compression_level: Annotated[int, typer.Option(help="-7 (fastest) to 19 (smallest), not 0.")] = COMPRESSION_LEVEL,
     grace: Annotated[float, typer.Option(metavar="S", help="Seconds for requests in flight at the end.")] = 5.0,
+    _version: Version = False,
 ) -> None:
     """Store what OTLP clients in any language send in the log of this node. What is acknowledged is stored."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from comet_otel.version import version
 from shipper.errors import EnvironmentFailedError
 from shipper.memory import keep_buffers
 
@@ -67,8 +67,4 @@ def load_package(name: str) -> Any:
 
 def user_agent() -> str:
     """Return the name and version under which the shipper introduces itself."""
-    try:
-        version = importlib.metadata.version("comet-otel")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        version = "0"
-    return f"comet-shipper/{version}"
+    return f"comet-shipper/{version()}"

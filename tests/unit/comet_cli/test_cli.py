@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import json
+import subprocess
+import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -25,6 +27,16 @@ def test_the_command_is_registered() -> None:
     """Installing the distribution gives `comet`."""
     (entry_point,) = importlib.metadata.entry_points(group="console_scripts", name="comet")
     assert entry_point.load() is cli.main
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("comet_cli", "comet"), ("shipper", "comet-shipper"), ("comet_otel.receiver", "comet-receiver")],
+)
+def test_each_command_says_which_release_it_is(module, name) -> None:
+    """The version of the distribution."""
+    said = subprocess.run([sys.executable, "-m", module, "--version"], check=True, capture_output=True, text=True)
+    assert said.stdout == f"{name} {importlib.metadata.version('comet-otel')}\n"
 
 
 @pytest.mark.parametrize("command", [(each,) for each in COMMANDS] + [("deadletter", e) for e in DEAD_LETTER_COMMANDS])
