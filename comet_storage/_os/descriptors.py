@@ -23,6 +23,27 @@ _marks = itertools.count(random.SystemRandom().randrange(1 << 28, 1 << 29))
 _kept: dict[int, object] = {}
 """Every kept descriptor that this process has open, and its mark."""
 
+_opening: dict[object, str] = {}
+"""Paths of which some thread may have a descriptor that is not kept, or not yet: system calls let other threads in."""
+
+_DESCRIPTORS = "/proc/self/fd"
+
+
+class Opening:
+    """While a thread is in it, a child forked by another one closes whatever it inherited of that path.
+
+    Without it, the copy of a lock file that was opened just then would keep the lock for as long as the child lives.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        _opening[self] = self._path
+
+    def __exit__(self, *_: object) -> None:
+        _opening.pop(self, None)
+
 
 class LostDescriptorError(OSError):
     """A kept descriptor was closed, and perhaps its number reused, by other code of this process."""
@@ -89,6 +110,23 @@ def close_inherited() -> None:
         with contextlib.suppress(OSError):
             if mark == (_inode(fd) if isinstance(mark, tuple) else position_keeping_gil(fd)):
                 os.close(fd)
+    if _opening:
+        _close_descriptors_of(set(_opening.values()))
+        _opening.clear()
+
+
+def _close_descriptors_of(paths: set[str]) -> None:
+    """Close what is open of these files and directories, where the system can tell what is open."""
+    inodes = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            inodes.add((found.st_dev, found.st_ino))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(_DESCRIPTORS):
+            with contextlib.suppress(OSError):
+                if _inode(int(name)) in inodes:
+                    os.close(int(name))
 
 
 def _inode(fd: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from comet_storage._os.descriptors import KeptDescriptor, KeptDirectory, LostDescriptorError, check_kept
+from comet_storage._os.descriptors import KeptDescriptor, KeptDirectory, LostDescriptorError, Opening, check_kept
 from comet_storage._os.filesystem import filesystem_type
 from comet_storage._os.gil_keeping import prefault, rename_keeping_gil, write_keeping_gil
 from comet_storage._os.maps import KeptMap
@@ -76,11 +76,13 @@ class Door:
 
         Every method below raises LostDescriptorError when other code of the process closed it.
         """
-        return KeptDescriptor(self.open(path, write=write, create=create, exclusive=exclusive))
+        with Opening(path):
+            return KeptDescriptor(self.open(path, write=write, create=create, exclusive=exclusive))
 
     def open_directory_kept(self, path: str) -> int:
         """Open a directory, to lock it for long."""
-        return KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        with Opening(path):
+            return KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
 
     def close(self, fd: int) -> None:
         """Close a descriptor. Releases its lock only if no copy of it is left in another process."""
@@ -119,12 +121,12 @@ class Door:
 
     def sync_directory(self, path: str) -> None:
         """Return when the names in a directory are on the disk."""
-        # Kept, as all that is open while another thread may fork.
-        fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        try:
-            os.fsync(fd)
-        finally:
-            fd.close()
+        with Opening(path):
+            fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+            try:
+                os.fsync(fd)
+            finally:
+                fd.close()
 
     def rename(self, source: str, target: str) -> None:
         """Give a file a new name, replacing what had it. Keeps the GIL: a rotation in an append waits for no thread."""
@@ -150,7 +152,8 @@ class Door:
 
     def list_directory(self, path: str) -> list[str]:
         """Names in a directory, in no order."""
-        return os.listdir(path)
+        with Opening(path):
+            return os.listdir(path)
 
     def status(self, path: str) -> FileStatus:
         """Status of a name itself, not of what a symbolic link points to."""
@@ -164,18 +167,19 @@ class Door:
     def list_blocks(self, path: str) -> tuple[int, list[str]]:
         """Bytes of the blocks of all names in one directory, and which of them are directories. Lean: logs are long."""
         total, directories = 0, []
-        fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        try:
-            for name in os.listdir(fd):
-                try:
-                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                total += found.st_blocks
-                if stat.S_ISDIR(found.st_mode):
-                    directories.append(name)
-        finally:
-            fd.close()
+        with Opening(path):
+            fd = KeptDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+            try:
+                for name in os.listdir(fd):
+                    try:
+                        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    total += found.st_blocks
+                    if stat.S_ISDIR(found.st_mode):
+                        directories.append(name)
+            finally:
+                fd.close()
         return total * BLOCK_BYTES, directories
 
     def is_open_elsewhere(self, path: str) -> bool:

@@ -53,7 +53,7 @@ def fork_in_c() -> int:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1.0)
     try:
-        time.sleep(2 * interval)  # for those that wait by the old interval
+        time.sleep(20 * interval)  # for those that wait by the old interval, however slow the machine is
         pid: int = ctypes.PyDLL(None).fork()
     finally:
         sys.setswitchinterval(interval)
