@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
-import pytest
-
-from comet_storage import Client
 from shipper.delivery.dead_letters import STREAM
 from shipper.outcome import Delivered, Outcome, Pause, Retry, Split
 from tests.support.delivery import (
@@ -24,13 +20,6 @@ from tests.support.delivery import (
 )
 
 LIMIT = 20.0
-
-
-@pytest.fixture
-def client(tmp_path) -> Iterator[Client]:
-    """Return an open log."""
-    with Client(tmp_path / "log") as opened:
-        yield opened
 
 
 def test_a_server_that_finds_everything_too_large_is_paused_and_nothing_is_put_aside(client) -> None:

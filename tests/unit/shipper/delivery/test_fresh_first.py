@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -26,13 +25,6 @@ from tests.support.delivery import (
 MIB = 2**20
 CAP = 2 * MIB
 ENTRY_BYTES = 100_000
-
-
-@pytest.fixture
-def client(tmp_path) -> Iterator[Client]:
-    """Return an open log."""
-    with Client(tmp_path / "log") as opened:
-        yield opened
 
 
 class Exporting(ManualClock):

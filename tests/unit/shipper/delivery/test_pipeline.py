@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,13 +23,6 @@ from tests.support.delivery import (
 )
 
 LIMIT = 20.0
-
-
-@pytest.fixture
-def client(tmp_path) -> Iterator[Client]:
-    """Return an open log."""
-    with Client(tmp_path / "log") as opened:
-        yield opened
 
 
 def fill(client: Client, count: int, *, shards: int = 1, padding: int = 0) -> list[str]:
